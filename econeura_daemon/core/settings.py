@@ -1,0 +1,173 @@
+"""The settings of the daemon: one tree of frozen values.
+
+Every field carries its default and, in its name, its unit; `config/econeura.toml` lists them all with what they
+mean. Reading them (TOML, environment, credentials) is `core.settings_sources`; this file only says what they are.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+
+import attrs
+from attrs.validators import and_, ge, in_, le, min_len
+
+IpNetwork = IPv4Network | IPv6Network
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def between(low: float, high: float) -> object:
+    """Validate ``low <= value <= high``."""
+    return and_(ge(low), le(high))
+
+
+@attrs.frozen(kw_only=True)
+class DaemonSettings:
+    """The process."""
+
+    state_dir: str = ""
+    """Where the SQLite file, keys and the lock live; empty: ``$STATE_DIRECTORY``, else the user's state folder."""
+    drain_timeout_ms: int = attrs.field(default=20 * SECOND, validator=between(0, HOUR))
+    """How long a SIGTERM lets work finish."""
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    """What is logged, on standard error."""
+
+    level: str = attrs.field(default="info", validator=in_(("debug", "info", "warning", "error")))
+    format: str = attrs.field(default="auto", validator=in_(("auto", "json", "text")))
+    """``auto``: text on a terminal, JSON lines elsewhere."""
+    access: bool = False
+    """One line a request."""
+
+
+@attrs.frozen(kw_only=True)
+class HttpSettings:
+    """The daemon's own HTTP surface."""
+
+    bind: tuple[str, ...] = attrs.field(default=("127.0.0.1:3001",), validator=min_len(1))
+    """``host:port`` (port 0 allowed), ``unix:PATH`` or ``fd://N``; sockets passed by systemd win."""
+    unix_socket_mode: str = attrs.field(default="0660", validator=attrs.validators.matches_re(r"0?[0-7]{3}"))
+    allowed_hosts: tuple[str, ...] = ()
+    """Further ``Host`` names, beside the bind's own and the loopback names."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API (CORS); none by default."""
+    max_body_bytes: int = attrs.field(default=1024 * 1024, validator=between(1024, 1024**3))
+    max_connections: int = attrs.field(default=1000, validator=ge(1))
+    max_concurrent_requests: int = attrs.field(default=200, validator=ge(1))
+    """Requests handled at once; as many again may wait, beyond that 503 with ``Retry-After``."""
+    head_timeout_ms: int = attrs.field(default=10 * SECOND, validator=ge(100))
+    """From the first byte of a request to the end of its head."""
+    body_timeout_ms: int = attrs.field(default=30 * SECOND, validator=ge(100))
+    """From the end of a request's head to the end of its body."""
+    keep_alive_timeout_ms: int = attrs.field(default=75 * SECOND, validator=ge(100))
+    """How long an idle connection is kept."""
+    send_timeout_ms: int = attrs.field(default=20 * SECOND, validator=ge(100))
+    """How long a peer may take no byte of an answer before its connection is closed."""
+
+
+@attrs.frozen(kw_only=True)
+class StorageSettings:
+    """Where events, deliveries and the rest are kept."""
+
+    url: str = ""
+    """``sqlite:///PATH`` or ``postgresql://…``; empty: ``econeura.db`` in the state directory."""
+    synchronous: str = attrs.field(default="full", validator=in_(("full", "normal")))
+    """SQLite: ``full`` survives a power cut, ``normal`` may lose the last commits in one."""
+    readers: int = attrs.field(default=4, validator=between(1, 64))
+    """Connections for reading."""
+    queue: int = attrs.field(default=10_000, validator=ge(1))
+    """Works that may wait for the writer; beyond it callers wait, and ingest answers 503 after a moment."""
+    max_bytes: int = attrs.field(default=0, validator=ge(0))
+    """SQLite: ingest answers 507 when the database has grown beyond this; 0: only the disk's end counts."""
+
+
+@attrs.frozen(kw_only=True)
+class AuthSettings:
+    """Who may call."""
+
+    required: bool = False
+    """Tokens even on the loopback interface and the unix socket."""
+
+
+@attrs.frozen(kw_only=True)
+class RetrySettings:
+    """When a failed delivery is tried again; both set: exponential, else the schedule of Standard Webhooks."""
+
+    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, 100)))
+    """All attempts, the first included."""
+    delay_ms: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, DAY)))
+    """Before the second attempt; doubled from one attempt to the next, at most a day."""
+
+
+@attrs.frozen(kw_only=True)
+class WebhookSettings:
+    """Deliveries to subscribers, and what comes in signed."""
+
+    secret: str | None = attrs.field(default=None, repr=False)
+    """Verifies inbound webhooks and signs subscriptions that were created without a secret."""
+    allowed_networks: tuple[IpNetwork, ...] = ()
+    """What the egress guard lets through beside the public internet."""
+    max_in_flight: int = attrs.field(default=256, validator=between(1, 10_000))
+    """Attempts under way at once, over all subscriptions."""
+    subscription_max_in_flight: int = attrs.field(default=10, validator=between(1, 1000))
+    """Attempts under way at once for one subscription that does not say its own."""
+    timeout_ms: int = attrs.field(default=15 * SECOND, validator=between(10, 10 * MINUTE))
+    """One attempt, from look-up to the end of the answer."""
+    connect_timeout_ms: int = attrs.field(default=5 * SECOND, validator=between(10, 10 * MINUTE))
+    tolerance_ms: int = attrs.field(default=5 * MINUTE, validator=between(SECOND, DAY))
+    """How far the timestamp of an inbound webhook may be off."""
+    lease_ms: int = attrs.field(default=60 * SECOND, validator=between(2 * SECOND, HOUR))
+    """PostgreSQL: how long a daemon that fell silent keeps its claims."""
+    retry: RetrySettings = RetrySettings()
+
+
+@attrs.frozen(kw_only=True)
+class DiscoverySettings:
+    """Service discovery."""
+
+    enabled: bool = True
+    heartbeat_interval_ms: int = attrs.field(default=10 * SECOND, validator=between(100, HOUR))
+    health_check_interval_ms: int = attrs.field(default=30 * SECOND, validator=between(100, HOUR))
+
+
+@attrs.frozen(kw_only=True)
+class MeshSettings:
+    """Calls to services of one type; ``mesh.default`` is for all that have no section of their own."""
+
+    timeout_ms: int = attrs.field(default=30 * SECOND, validator=between(1, HOUR))
+    retries: int = attrs.field(default=3, validator=between(0, 10))
+    circuit_breaker_threshold: int = attrs.field(default=5, validator=between(1, 1000))
+    circuit_breaker_open_ms: int = attrs.field(default=60 * SECOND, validator=between(1, HOUR))
+    try_timeout_ms: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, HOUR)))
+    """One try of a call that may be repeated; none: a third of the timeout."""
+    balancer: str = attrs.field(
+        default="least_cost",
+        validator=in_((
+            "least_cost", "round_robin", "weighted_round_robin", "random", "least_connections", "p2c",
+        )),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class WorkersSettings:
+    """The integration with workers services; their timeouts and retries are ``mesh.<service_type>``."""
+
+    service_type: str = attrs.field(default="workers", validator=attrs.validators.matches_re(r"[a-z0-9][a-z0-9_-]{0,63}"))
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    daemon: DaemonSettings = DaemonSettings()
+    log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    storage: StorageSettings = StorageSettings()
+    auth: AuthSettings = AuthSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+    mesh: dict[str, MeshSettings] = attrs.field(factory=dict)
+    workers: WorkersSettings = WorkersSettings()

@@ -1,0 +1,131 @@
+"""The tables of the store, for SQLite and PostgreSQL alike.
+
+Instants are whole milliseconds since the epoch, UTC. Migrations create these tables; a test holds both against
+each other. Who may write which table: the ``store.py`` of the package that stands behind the name.
+"""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+_Cursor = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite: the rowid itself
+_Instant = sa.BigInteger
+
+meta = sa.Table(
+    "meta", metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""Facts about the store itself, such as the key that signs page cursors."""
+
+events = sa.Table(
+    "events", metadata,
+    sa.Column("cursor", _Cursor, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("occurred_at", _Instant, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("trace", sa.Text),
+    sa.Index("events_type", "type", "cursor"),
+    sqlite_autoincrement=True,
+)
+"""The event log. ``body`` is the event as compact JSON, as it is sent; ``cursor`` grows in commit order, without
+a gap that fills later; ``trace`` is the publisher's ``traceparent``, and ``tracestate`` behind a newline."""
+
+subscriptions = sa.Table(
+    "subscriptions", metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("deleted_at", _Instant),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("updated_at", _Instant, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("patterns", sa.Text, nullable=False),
+    sa.Column("headers", sa.Text, nullable=False),
+    sa.Column("secrets", sa.Text, nullable=False),
+    sa.Column("retry_policy", sa.Text),
+    sa.Column("max_in_flight", sa.Integer),
+    sa.Column("disabled_reason", sa.Text),
+    sa.Column("failure_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("first_failure_at", _Instant),
+    sa.Column("last_delivery_at", _Instant),
+)
+"""``patterns``, ``headers``, ``secrets`` and ``retry_policy`` are JSON. A deleted subscription stays as the
+address of its deliveries."""
+
+subscription_patterns = sa.Table(
+    "subscription_patterns", metadata,
+    sa.Column("pattern", sa.Text, primary_key=True),
+    sa.Column("subscription_id", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The patterns of active, undeleted subscriptions: what a new event is matched against."""
+
+deliveries = sa.Table(
+    "deliveries", metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("event_cursor", sa.BigInteger, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    sa.Column("subscription_id", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("next_attempt_at", _Instant),
+    sa.Column("last_attempt_at", _Instant),
+    sa.Column("last_error", sa.Text),
+    sa.Column("response_code", sa.Integer),
+    sa.Column("response_time", sa.Integer),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("lease_until", _Instant),
+    sa.Index("deliveries_event", "event_id", "subscription_id", unique=True),
+    sa.Index(
+        "deliveries_due", "subscription_id", "next_attempt_at", "event_cursor",
+        sqlite_where=sa.text("status IN ('pending', 'retrying')"),
+        postgresql_where=sa.text("status IN ('pending', 'retrying')"),
+    ),
+    sa.Index(
+        "deliveries_claimed", "claimed_by",
+        sqlite_where=sa.text("status = 'delivering'"), postgresql_where=sa.text("status = 'delivering'"),
+    ),
+    sa.Index(
+        "deliveries_failed", "subscription_id", "id",
+        sqlite_where=sa.text("status = 'failed'"), postgresql_where=sa.text("status = 'failed'"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""``status``: pending, delivering, retrying, delivered, failed, canceled. ``claimed_by`` is the run that is
+delivering it; ``lease_until`` (PostgreSQL, in the database's own time) is when its claim lapses."""
+
+attempts = sa.Table(
+    "attempts", metadata,
+    sa.Column("delivery_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("trigger", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("started_at", _Instant, nullable=False),
+    sa.Column("duration_ms", sa.Integer),
+    sa.Column("status_code", sa.Integer),
+    sa.Column("error", sa.Text),
+    sa.Column("response_headers", sa.Text),
+    sa.Column("response_body", sa.LargeBinary),
+    sqlite_with_rowid=False,
+)
+"""One row an HTTP try, written as ``started`` before its bytes go out."""
+
+idempotency_keys = sa.Table(
+    "idempotency_keys", metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_hash", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("response", sa.LargeBinary, nullable=False),
+    sa.Index("idempotency_keys_age", "created_at"),
+    sqlite_with_rowid=False,
+)
+"""The first answers to requests that bore an Idempotency-Key; ``scope`` is token and route."""
