@@ -1,1 +1,21 @@
-""""""
+"""The event log: facts are appended in anyone's transaction, owed to subscribers, followed by readers."""
+
+from econeura_daemon.events.log import TOPIC, EventLog, FanOut
+from econeura_daemon.events.model import Event, PublishBatch, Published, PublishEvent, StoredEvent
+from econeura_daemon.events.patterns import candidates, matches_any, pattern_flaw
+from econeura_daemon.events.publisher import Publisher
+
+__all__ = [
+    "TOPIC",
+    "Event",
+    "EventLog",
+    "FanOut",
+    "PublishBatch",
+    "PublishEvent",
+    "Published",
+    "Publisher",
+    "StoredEvent",
+    "candidates",
+    "matches_any",
+    "pattern_flaw",
+]

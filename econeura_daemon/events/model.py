@@ -77,6 +77,8 @@ class Event:
     """The publisher's ``traceparent``, with ``tracestate`` behind a newline where there is one."""
     given_id: bool = False
     """The publisher chose the id, so it may be a repeat."""
+    about: str | None = None
+    """The subscription that the event is about, which is not owed it."""
 
     @classmethod
     def make(
@@ -90,6 +92,7 @@ class Event:
         version: str = DEFAULT_VERSION,
         trace: str | None = None,
         given_id: bool = False,
+        about: str | None = None,
     ) -> "Event":
         """Write the event down. Raises `InvalidInputError` for text that has no UTF-8 form."""
         document = {
@@ -105,7 +108,14 @@ class Event:
         except (TypeError, ValueError) as error:
             raise InvalidInputError.at("$.data", f"cannot be written as JSON: {error}") from None
         return cls(
-            id=id, type=type, source=source, occurred_at=now, body=body, trace=trace, given_id=given_id
+            id=id,
+            type=type,
+            source=source,
+            occurred_at=now,
+            body=body,
+            trace=trace,
+            given_id=given_id,
+            about=about,
         )
 
 

@@ -1,0 +1,114 @@
+"""The event log's SQL."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from econeura_daemon.core.clock import to_ms
+from econeura_daemon.events.model import Event, StoredEvent
+from econeura_daemon.events.patterns import WILDCARD, matches_any, prefix_of
+from econeura_daemon.storage import Connection, Hot, tables
+
+_INSERT = Hot(
+    sa.text(
+        "INSERT INTO events (id, type, source, occurred_at, body, trace) "
+        "VALUES (:id, :type, :source, :occurred_at, :body, :trace)"
+    ),
+    "id", "type", "source", "occurred_at", "body", "trace",
+)  # fmt: skip
+_INSERT_IF_NEW = Hot(
+    sa.text(
+        "INSERT INTO events (id, type, source, occurred_at, body, trace) "
+        "VALUES (:id, :type, :source, :occurred_at, :body, :trace) "
+        "ON CONFLICT (id) DO NOTHING RETURNING cursor"
+    ),
+    "id", "type", "source", "occurred_at", "body", "trace",
+)  # fmt: skip
+_COUNT_DELIVERIES = Hot(sa.text("SELECT count(*) FROM deliveries WHERE event_id = :id"), "id")
+
+_columns = (tables.events.c.cursor, tables.events.c.id, tables.events.c.type, tables.events.c.body)
+
+
+def insert(connection: Connection, event: Event) -> bool:
+    """Write the event; return False if an event with its id is kept already.
+
+    The lock makes cursors grow in the order of the commits: a reader never sees a gap that fills later.
+    """
+    connection.lock("events")
+    row = (event.id, event.type, event.source, to_ms(event.occurred_at), event.body, event.trace)
+    if event.given_id:
+        return bool(connection.rows(_INSERT_IF_NEW, row))
+    connection.run(_INSERT, [row])
+    return True
+
+
+def count_deliveries(connection: Connection, event_id: str) -> int:
+    """Return how many deliveries the event has."""
+    count: int = connection.rows(_COUNT_DELIVERIES, (event_id,))[0][0]
+    return count
+
+
+def get(connection: Connection, event_id: str) -> StoredEvent | None:
+    """Return the event with this id."""
+    row = connection.execute(sa.select(*_columns).where(tables.events.c.id == event_id)).first()
+    return None if row is None else StoredEvent(*row)
+
+
+def page(
+    connection: Connection,
+    *,
+    pattern: str | None,
+    since: int | None,
+    until: int | None,
+    before: int | None,
+    limit: int,
+) -> list[StoredEvent]:
+    """Return events, newest first: of types that match, from ``since`` on, before ``until`` (milliseconds)."""
+    query = sa.select(*_columns).order_by(tables.events.c.cursor.desc()).limit(limit)
+    if pattern is not None:
+        query = query.where(_matches((pattern,)))
+    if since is not None:
+        query = query.where(tables.events.c.occurred_at >= since)
+    if until is not None:
+        query = query.where(tables.events.c.occurred_at < until)
+    if before is not None:
+        query = query.where(tables.events.c.cursor < before)
+    return [StoredEvent(*row) for row in connection.execute(query)]
+
+
+def after(
+    connection: Connection, cursor: int, patterns: Sequence[str], limit: int
+) -> tuple[list[StoredEvent], int]:
+    """Return matching events after ``cursor``, oldest first, and the cursor up to which the log was read.
+
+    At most ``limit`` rows are looked at whatever matches, so that a filter that matches little costs no more.
+    """
+    query = sa.select(*_columns).where(tables.events.c.cursor > cursor)
+    rows = list(connection.execute(query.order_by(tables.events.c.cursor).limit(limit)))
+    if not rows:
+        return [], cursor
+    matching = [StoredEvent(*row) for row in rows if not patterns or matches_any(patterns, row.type)]
+    return matching, rows[-1].cursor
+
+
+def bounds(connection: Connection) -> tuple[int, int]:
+    """Return the oldest and the newest cursor that are kept, both 0 in an empty log."""
+    oldest, newest = connection.execute(
+        sa.select(sa.func.min(tables.events.c.cursor), sa.func.max(tables.events.c.cursor))
+    ).one()
+    return oldest or 0, newest or 0
+
+
+def _matches(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
+    clauses: list[sa.ColumnElement[bool]] = []
+    for pattern in patterns:
+        prefix = prefix_of(pattern)
+        if pattern == WILDCARD:
+            clauses.append(sa.true())
+        elif prefix is None:
+            clauses.append(tables.events.c.type == pattern)
+        else:  # a range uses the index where LIKE may not; "/" is the character after "."
+            clauses.append(
+                sa.and_(tables.events.c.type >= prefix, tables.events.c.type < prefix[:-1] + "/")
+            )
+    return sa.or_(*clauses)
