@@ -54,7 +54,9 @@ def parse_instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"expected an RFC 3339 instant such as 2026-11-24T02:00:00.000Z, got {text!r}") from None
+        raise ValueError(
+            f"expected an RFC 3339 instant such as 2026-11-24T02:00:00.000Z, got {text!r}"
+        ) from None
     if instant.tzinfo is None:
         raise ValueError(f"expected a time zone at the end (Z or +01:00), got {text!r}")
     try:

@@ -1,13 +1,14 @@
 """The settings of the daemon: one tree of frozen values.
 
-Every field carries its default and, in its name, its unit; `config/econeura.toml` lists them all with what they
-mean. Reading them (TOML, environment, credentials) is `core.settings_sources`; this file only says what they are.
+Every field carries its default and, in its name, its unit; `config/econeura.toml` lists them all with what
+they mean. Reading them (TOML, environment, credentials) is `core.settings_sources`; here is what they are.
 """
 
 from ipaddress import IPv4Network, IPv6Network
 
 import attrs
-from attrs.validators import and_, ge, in_, le, min_len
+
+from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
 IpNetwork = IPv4Network | IPv6Network
 
@@ -17,9 +18,15 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def between(low: float, high: float) -> object:
-    """Validate ``low <= value <= high``."""
-    return and_(ge(low), le(high))
+_SLUG = r"[a-z0-9][a-z0-9_-]{0,63}"
+_RESERVED_TYPES = ("calls", "faults")
+"""Path segments of the mesh's own routes, so no service types."""
+
+_check_slug = matching(_SLUG, "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit")
+_check_bind = matching(
+    r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):[0-9]{1,5}|unix:\S.*|fd://[0-9]+",
+    "host:port, [IPv6]:port, unix:PATH or fd://N",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +34,7 @@ class DaemonSettings:
     """The process."""
 
     state_dir: str = ""
-    """Where the SQLite file, keys and the lock live; empty: ``$STATE_DIRECTORY``, else the user's state folder."""
+    """Where the SQLite file, keys and the lock live; empty: `settings_sources` finds it."""
     drain_timeout_ms: int = attrs.field(default=20 * SECOND, validator=between(0, HOUR))
     """How long a SIGTERM lets work finish."""
 
@@ -36,8 +43,8 @@ class DaemonSettings:
 class LogSettings:
     """What is logged, on standard error."""
 
-    level: str = attrs.field(default="info", validator=in_(("debug", "info", "warning", "error")))
-    format: str = attrs.field(default="auto", validator=in_(("auto", "json", "text")))
+    level: str = attrs.field(default="info", validator=choice("debug", "info", "warning", "error"))
+    format: str = attrs.field(default="auto", validator=choice("auto", "json", "text"))
     """``auto``: text on a terminal, JSON lines elsewhere."""
     access: bool = False
     """One line a request."""
@@ -47,24 +54,28 @@ class LogSettings:
 class HttpSettings:
     """The daemon's own HTTP surface."""
 
-    bind: tuple[str, ...] = attrs.field(default=("127.0.0.1:3001",), validator=min_len(1))
+    bind: tuple[str, ...] = attrs.field(
+        default=("127.0.0.1:3001",), validator=[length(1, 64), each(_check_bind)]
+    )
     """``host:port`` (port 0 allowed), ``unix:PATH`` or ``fd://N``; sockets passed by systemd win."""
-    unix_socket_mode: str = attrs.field(default="0660", validator=attrs.validators.matches_re(r"0?[0-7]{3}"))
+    unix_socket_mode: str = attrs.field(
+        default="0660", validator=matching(r"0?[0-7]{3}", "an octal file mode such as 0660")
+    )
     allowed_hosts: tuple[str, ...] = ()
     """Further ``Host`` names, beside the bind's own and the loopback names."""
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API (CORS); none by default."""
     max_body_bytes: int = attrs.field(default=1024 * 1024, validator=between(1024, 1024**3))
-    max_connections: int = attrs.field(default=1000, validator=ge(1))
-    max_concurrent_requests: int = attrs.field(default=200, validator=ge(1))
+    max_connections: int = attrs.field(default=1000, validator=at_least(1))
+    max_concurrent_requests: int = attrs.field(default=200, validator=at_least(1))
     """Requests handled at once; as many again may wait, beyond that 503 with ``Retry-After``."""
-    head_timeout_ms: int = attrs.field(default=10 * SECOND, validator=ge(100))
+    head_timeout_ms: int = attrs.field(default=10 * SECOND, validator=at_least(100))
     """From the first byte of a request to the end of its head."""
-    body_timeout_ms: int = attrs.field(default=30 * SECOND, validator=ge(100))
+    body_timeout_ms: int = attrs.field(default=30 * SECOND, validator=at_least(100))
     """From the end of a request's head to the end of its body."""
-    keep_alive_timeout_ms: int = attrs.field(default=75 * SECOND, validator=ge(100))
+    keep_alive_timeout_ms: int = attrs.field(default=75 * SECOND, validator=at_least(100))
     """How long an idle connection is kept."""
-    send_timeout_ms: int = attrs.field(default=20 * SECOND, validator=ge(100))
+    send_timeout_ms: int = attrs.field(default=20 * SECOND, validator=at_least(100))
     """How long a peer may take no byte of an answer before its connection is closed."""
 
 
@@ -72,15 +83,21 @@ class HttpSettings:
 class StorageSettings:
     """Where events, deliveries and the rest are kept."""
 
-    url: str = ""
+    url: str = attrs.field(
+        default="",
+        repr=False,
+        validator=matching(
+            r"|sqlite:///.+|postgresql(?:\+psycopg)?://.*|postgres://.*", "sqlite:///PATH or postgresql://…"
+        ),
+    )
     """``sqlite:///PATH`` or ``postgresql://…``; empty: ``econeura.db`` in the state directory."""
-    synchronous: str = attrs.field(default="full", validator=in_(("full", "normal")))
+    synchronous: str = attrs.field(default="full", validator=choice("full", "normal"))
     """SQLite: ``full`` survives a power cut, ``normal`` may lose the last commits in one."""
     readers: int = attrs.field(default=4, validator=between(1, 64))
     """Connections for reading."""
-    queue: int = attrs.field(default=10_000, validator=ge(1))
+    queue: int = attrs.field(default=10_000, validator=at_least(1))
     """Works that may wait for the writer; beyond it callers wait, and ingest answers 503 after a moment."""
-    max_bytes: int = attrs.field(default=0, validator=ge(0))
+    max_bytes: int = attrs.field(default=0, validator=at_least(0))
     """SQLite: ingest answers 507 when the database has grown beyond this; 0: only the disk's end counts."""
 
 
@@ -94,11 +111,11 @@ class AuthSettings:
 
 @attrs.frozen(kw_only=True)
 class RetrySettings:
-    """When a failed delivery is tried again; both set: exponential, else the schedule of Standard Webhooks."""
+    """When a failed delivery is tried again: with a delay exponentially, else as Standard Webhooks says."""
 
-    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, 100)))
+    max_attempts: int | None = attrs.field(default=None, validator=optional(between(1, 100)))
     """All attempts, the first included."""
-    delay_ms: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, DAY)))
+    delay_ms: int | None = attrs.field(default=None, validator=optional(between(1, DAY)))
     """Before the second attempt; doubled from one attempt to the next, at most a day."""
 
 
@@ -106,7 +123,7 @@ class RetrySettings:
 class WebhookSettings:
     """Deliveries to subscribers, and what comes in signed."""
 
-    secret: str | None = attrs.field(default=None, repr=False)
+    secret: str | None = attrs.field(default=None, repr=False, validator=optional(length(1, 4096)))
     """Verifies inbound webhooks and signs subscriptions that were created without a secret."""
     allowed_networks: tuple[IpNetwork, ...] = ()
     """What the egress guard lets through beside the public internet."""
@@ -141,13 +158,18 @@ class MeshSettings:
     retries: int = attrs.field(default=3, validator=between(0, 10))
     circuit_breaker_threshold: int = attrs.field(default=5, validator=between(1, 1000))
     circuit_breaker_open_ms: int = attrs.field(default=60 * SECOND, validator=between(1, HOUR))
-    try_timeout_ms: int | None = attrs.field(default=None, validator=attrs.validators.optional(between(1, HOUR)))
+    try_timeout_ms: int | None = attrs.field(default=None, validator=optional(between(1, HOUR)))
     """One try of a call that may be repeated; none: a third of the timeout."""
     balancer: str = attrs.field(
         default="least_cost",
-        validator=in_((
-            "least_cost", "round_robin", "weighted_round_robin", "random", "least_connections", "p2c",
-        )),
+        validator=choice(
+            "least_cost",
+            "round_robin",
+            "weighted_round_robin",
+            "random",
+            "least_connections",
+            "p2c",
+        ),
     )
 
 
@@ -155,7 +177,14 @@ class MeshSettings:
 class WorkersSettings:
     """The integration with workers services; their timeouts and retries are ``mesh.<service_type>``."""
 
-    service_type: str = attrs.field(default="workers", validator=attrs.validators.matches_re(r"[a-z0-9][a-z0-9_-]{0,63}"))
+    service_type: str = attrs.field(default="workers", validator=_check_slug)
+
+
+def _check_mesh(_instance: object, _field: object, value: dict[str, MeshSettings]) -> None:
+    for service_type in value:
+        if service_type in _RESERVED_TYPES:
+            raise ValueError(f"{service_type!r} is reserved and no service type")
+        _check_slug(None, attrs.fields(WorkersSettings).service_type, service_type)
 
 
 @attrs.frozen(kw_only=True)
@@ -169,5 +198,9 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     webhooks: WebhookSettings = WebhookSettings()
     discovery: DiscoverySettings = DiscoverySettings()
-    mesh: dict[str, MeshSettings] = attrs.field(factory=dict)
+    mesh: dict[str, MeshSettings] = attrs.field(factory=dict, validator=_check_mesh)
     workers: WorkersSettings = WorkersSettings()
+
+    def mesh_of(self, service_type: str) -> MeshSettings:
+        """Return how services of one type are called: as their own section says, else ``mesh.default``."""
+        return self.mesh.get(service_type) or self.mesh.get("default") or MeshSettings()

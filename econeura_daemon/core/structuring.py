@@ -16,37 +16,35 @@ cattrs finds the hook for each type; the hooks are ours, because its own coerce 
 A field with ``repr=False`` is a secret: its value stands in no message.
 """
 
-import enum
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from math import isfinite
 from types import UnionType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_origin
 
 import attrs
 import cattrs
 
-from econeura_daemon.core.clock import parse_instant
 from econeura_daemon.core.errors import Flaw, InvalidInputError
-from econeura_daemon.core.phrases import child_path, closest, described, did_you_mean, kind_of, one_of
+from econeura_daemon.core.phrases import child_path, closest, kind_of
+from econeura_daemon.core.structuring_hooks import (
+    MAX_FLAWS,
+    UNSET,
+    Hook,
+    Unset,
+    adopt,
+    exactly,
+    hook_of,
+    mapping_hook,
+    refuse,
+    structure_float,
+    structure_instant,
+    tuple_hook,
+    union_hook,
+)
+
+__all__ = ["MAX_FLAWS", "UNSET", "Unset", "key_of", "structure_json", "structure_settings"]
 
 T = TypeVar("T")
-
-Hook = Callable[[Any, Any], Any]
-
-MAX_FLAWS = 100
-"""More are not listed: a hostile body could name a hundred thousand."""
-
-
-class Unset(enum.Enum):
-    """The type of `UNSET`."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
-"""The default of a field for which 'not given' and null differ, as in a PATCH."""
 
 
 def structure_json(raw: object, cls: type[T]) -> T:
@@ -70,150 +68,13 @@ def key_of(field_name: str) -> str:
 
 def _structure(converter: cattrs.BaseConverter, raw: object, cls: type[T]) -> T:
     try:
-        value: T = converter.get_structure_hook(cls)(raw, cls)
+        value: T = hook_of(cls, converter)(raw, cls)
     except InvalidInputError as error:
         if len(error.flaws) <= MAX_FLAWS:
             raise
         more = Flaw("$", f"only the first {MAX_FLAWS} flaws are listed")
         raise InvalidInputError([*error.flaws[:MAX_FLAWS], more]) from None
     return value
-
-
-# --- scalars
-
-
-def _refuse(expected: str, raw: object) -> InvalidInputError:
-    return InvalidInputError.at("$", f"expected {expected}, got {described(raw)}")
-
-
-def _exactly(kind: type, expected: str) -> Hook:
-    def structure(raw: Any, _: Any) -> Any:
-        if type(raw) is kind:
-            return raw
-        raise _refuse(expected, raw)
-
-    return structure
-
-
-def _structure_float(raw: Any, _: Any) -> float:
-    if type(raw) is not float and type(raw) is not int:
-        raise _refuse("a number", raw)
-    try:
-        value = float(raw)
-    except OverflowError:
-        value = float("inf")
-    if not isfinite(value):
-        raise InvalidInputError.at("$", "the number is out of range")
-    return value
-
-
-def _structure_instant(raw: Any, _: Any) -> datetime:
-    if type(raw) is not str:
-        raise _refuse("an RFC 3339 instant", raw)
-    try:
-        return parse_instant(raw)
-    except ValueError as error:
-        raise InvalidInputError.at("$", str(error)) from None
-
-
-def _structure_network(raw: Any, _: Any) -> IPv4Network | IPv6Network:
-    if type(raw) is not str:
-        raise _refuse("a network such as 10.0.0.0/8", raw)
-    try:
-        return ip_network(raw)
-    except ValueError as error:
-        raise InvalidInputError.at("$", f"expected a network such as 10.0.0.0/8: {error}") from None
-
-
-def _enum_hook(cls: type[enum.Enum]) -> Hook:
-    by_value = {member.value: member for member in cls}
-    expected = one_of([str(value) for value in by_value])
-
-    def structure(raw: Any, _: Any) -> Any:
-        if type(raw) is str and raw in by_value:
-            return by_value[raw]
-        guess = did_you_mean(raw, [str(value) for value in by_value]) if type(raw) is str else ""
-        raise InvalidInputError.at("$", f"expected {expected}, got {described(raw)}{guess}")
-
-    return structure
-
-
-# --- containers
-
-
-def _tuple_hook(cls: Any, converter: cattrs.BaseConverter) -> Hook:
-    item_type, *rest = get_args(cls)
-    if rest != [...]:
-        raise TypeError(f"only tuple[X, ...] can be structured, not {cls}")
-    hook = converter.get_structure_hook(item_type)
-
-    def structure(raw: Any, _: Any) -> Any:
-        if type(raw) is not list:
-            raise _refuse("a list", raw)
-        items = []
-        flaws: list[Flaw] = []
-        for index, item in enumerate(raw):
-            try:
-                items.append(hook(item, item_type))
-            except InvalidInputError as error:
-                _adopt(flaws, f"$[{index}]", error)
-                if len(flaws) > MAX_FLAWS:
-                    break
-        if flaws:
-            raise InvalidInputError(flaws)
-        return tuple(items)
-
-    return structure
-
-
-def _mapping_hook(cls: Any, converter: cattrs.BaseConverter) -> Hook:
-    key_type, item_type = get_args(cls)
-    if key_type is not str:
-        raise TypeError(f"only mappings from str can be structured, not {cls}")
-    if item_type is Any:
-        return _exactly(dict, "an object")
-    hook = converter.get_structure_hook(item_type)
-
-    def structure(raw: Any, _: Any) -> Any:
-        if type(raw) is not dict:
-            raise _refuse("an object", raw)
-        items = {}
-        flaws: list[Flaw] = []
-        for key, item in raw.items():
-            try:
-                items[key] = hook(item, item_type)
-            except InvalidInputError as error:
-                _adopt(flaws, child_path(key), error)
-                if len(flaws) > MAX_FLAWS:
-                    break
-        if flaws:
-            raise InvalidInputError(flaws)
-        return items
-
-    return structure
-
-
-def _union_hook(cls: Any, converter: cattrs.BaseConverter) -> Hook:
-    members = set(get_args(cls)) - {Unset}
-    optional = type(None) in members
-    members.discard(type(None))
-    if members == {IPv4Network, IPv6Network}:
-        hook: Hook = _structure_network
-    elif len(members) == 1:
-        hook = converter.get_structure_hook(members.pop())
-    else:
-        raise TypeError(f"the union {cls} cannot be structured")
-    if not optional:
-        return hook
-
-    def structure(raw: Any, _: Any) -> Any:
-        return None if raw is None else hook(raw, None)
-
-    return structure
-
-
-def _adopt(flaws: list[Flaw], prefix: str, error: InvalidInputError) -> None:
-    flaws.extend(Flaw(prefix + flaw.path[1:], flaw.message) for flaw in error.flaws)
 
 
 # --- attrs classes
@@ -226,7 +87,7 @@ class _Keys:
         attrs.resolve_types(cls)
         self.fields = {key(field.name): field for field in attrs.fields(cls) if field.init}
         self.hooks: dict[str, tuple[str, Hook | None]] = {
-            name: (field.alias, None if field.type is Any else converter.get_structure_hook(field.type))
+            name: (field.alias, None if field.type is Any else hook_of(field.type, converter))
             for name, field in self.fields.items()
         }
         self.required = frozenset(
@@ -243,7 +104,7 @@ def _class_hook(key: Callable[[str], str]) -> Callable[[Any, cattrs.BaseConverte
             if keys is None:  # not before it is needed, so that a class may hold its own kind
                 keys = _Keys(cls, converter, key)
             if type(raw) is not dict:
-                raise _refuse("an object", raw)
+                raise refuse("an object", raw)
             hooks = keys.hooks
             values = {}
             try:
@@ -273,7 +134,7 @@ def _flaws(cls: type, keys: _Keys, raw: dict[str, Any]) -> list[Flaw]:
         try:
             values[name] = value if hook is None else hook(value, None)
         except InvalidInputError as error:
-            _adopt(flaws, child_path(name), _discreet(error, value, keys.fields[name]))
+            adopt(flaws, child_path(name), _discreet(error, value, keys.fields[name]))
     flaws.extend(
         Flaw(child_path(name), "is missing") for name in keys.fields if name in keys.required - raw.keys()
     )
@@ -298,7 +159,7 @@ def _verdicts(cls: type, keys: _Keys, values: dict[str, Any]) -> list[Flaw]:
         except AttributeError:
             continue  # it compares with a field that is not there, and that is said already
         except InvalidInputError as error:
-            _adopt(flaws, child_path(name), error)
+            adopt(flaws, child_path(name), error)
         except (TypeError, ValueError) as error:
             flaws.append(Flaw(child_path(name), _validator_said(error, field, value)))
     return flaws
@@ -323,11 +184,14 @@ def _validator_said(error: Exception, field: "attrs.Attribute[Any]", value: obje
 
 
 def _discreet(error: InvalidInputError, value: object, field: "attrs.Attribute[Any]") -> InvalidInputError:
+    """Leave what a secret field got out of the messages about it."""
     if field.repr:
         return error
-    return InvalidInputError(
-        [Flaw(flaw.path, flaw.message.replace(described(value), kind_of(value))) for flaw in error.flaws]
-    )
+    flaws = []
+    for flaw in error.flaws:
+        expected = flaw.message.partition(", got ")[0]
+        flaws.append(Flaw(flaw.path, f"{expected}, got {kind_of(value)}" if flaw.path == "$" else expected))
+    return InvalidInputError(flaws)
 
 
 def _suggestion(name: str, keys: _Keys, raw: dict[str, Any]) -> str:
@@ -342,17 +206,16 @@ def _suggestion(name: str, keys: _Keys, raw: dict[str, Any]) -> str:
 
 def _converter(key: Callable[[str], str]) -> cattrs.BaseConverter:
     converter = cattrs.BaseConverter(detailed_validation=False)
-    converter.register_structure_hook(str, _exactly(str, "a string"))
-    converter.register_structure_hook(int, _exactly(int, "an integer"))
-    converter.register_structure_hook(bool, _exactly(bool, "true or false"))
-    converter.register_structure_hook(float, _structure_float)
-    converter.register_structure_hook(datetime, _structure_instant)
+    converter.register_structure_hook(str, exactly(str, "a string"))
+    converter.register_structure_hook(int, exactly(int, "an integer"))
+    converter.register_structure_hook(bool, exactly(bool, "true or false"))
+    converter.register_structure_hook(float, structure_float)
+    converter.register_structure_hook(datetime, structure_instant)
     converter.register_structure_hook_func(lambda cls: cls is Any, lambda raw, _: raw)
     factories: list[tuple[Callable[[Any], bool], Callable[[Any, cattrs.BaseConverter], Hook]]] = [
-        (lambda cls: isinstance(cls, type) and issubclass(cls, enum.Enum), lambda cls, _: _enum_hook(cls)),
-        (lambda cls: get_origin(cls) is tuple, _tuple_hook),
-        (lambda cls: get_origin(cls) in {dict, Mapping}, _mapping_hook),
-        (lambda cls: get_origin(cls) in {Union, UnionType}, _union_hook),
+        (lambda cls: get_origin(cls) is tuple, tuple_hook),
+        (lambda cls: get_origin(cls) in {dict, Mapping}, mapping_hook),
+        (lambda cls: get_origin(cls) in {Union, UnionType}, union_hook),
         (lambda cls: isinstance(cls, type) and attrs.has(cls), _class_hook(key)),
     ]
     for predicate, factory in factories:
