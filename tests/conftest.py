@@ -1,0 +1,43 @@
+"""How long the tests go on: a short form for every change, a long one for a night (``make soak``).
+
+``@pytest.mark.rounds(short=5, soak=200)`` with the fixture ``rounds`` is a loop that runs 5 times in `make test`, 200 times
+in `make soak`, and as often as ``--rounds N`` says when it is given. ``@pytest.mark.soak`` is a test for soaking alone.
+Hypothesis tries a hundred examples of everything, when soaking twenty times as many.
+"""
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("econeura")
+    group.addoption("--soak", action="store_true", help="long counts of rounds and examples, and tests marked soak")
+    group.addoption("--rounds", type=int, metavar="N", help="the count of every loop that has one")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "rounds(short, soak): how often the test's loop turns")
+    config.addinivalue_line("markers", "soak: runs with --soak only")
+    hypothesis.settings.load_profile("soak" if config.getoption("soak") else "short")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("soak"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("soak")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def rounds(request):
+    """The count for the test's loop."""
+    asked = request.config.getoption("rounds")
+    if asked is not None:
+        return asked
+    counts = request.node.get_closest_marker("rounds").kwargs
+    return counts["soak" if request.config.getoption("soak") else "short"]
