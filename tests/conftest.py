@@ -1,8 +1,8 @@
-"""How long the tests go on: a short form for every change, a long one for a night (``make soak``).
+"""How long the tests go on: a short form for every change, a long one for a night (`make soak`).
 
-``@pytest.mark.rounds(short=5, soak=200)`` with the fixture ``rounds`` is a loop that runs 5 times in `make test`, 200 times
-in `make soak`, and as often as ``--rounds N`` says when it is given. ``@pytest.mark.soak`` is a test for soaking alone.
-Hypothesis tries a hundred examples of everything, when soaking twenty times as many.
+``@pytest.mark.rounds(short=5, soak=200)`` with the fixture ``rounds`` is a loop that runs 5 times in
+`make test`, 200 times in `make soak`, and as often as ``--rounds N`` says. ``@pytest.mark.soak`` is a test
+for soaking alone. Hypothesis tries a hundred examples of everything, when soaking twenty times as many.
 """
 
 import hypothesis
@@ -14,7 +14,9 @@ hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
 
 def pytest_addoption(parser):
     group = parser.getgroup("econeura")
-    group.addoption("--soak", action="store_true", help="long counts of rounds and examples, and tests marked soak")
+    group.addoption(
+        "--soak", action="store_true", help="long counts of rounds and examples, and tests marked soak"
+    )
     group.addoption("--rounds", type=int, metavar="N", help="the count of every loop that has one")
 
 

@@ -1,0 +1,99 @@
+"""The units fit the daemon that they start, and what they allow it is little."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from econeura_daemon.core.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "systemd"
+SERVICE = "econeura-daemon.service"
+
+
+def lines(unit):
+    """``Key=value`` of a unit, in order; a key may come more than once."""
+    text = (UNITS / unit).read_text()
+    return re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE)
+
+
+def values(unit, key):
+    return [value for name, value in lines(unit) if name == key]
+
+
+def value(unit, key):
+    (only,) = values(unit, key)
+    return only
+
+
+def milliseconds(span):
+    number, unit = re.fullmatch(r"(\d+)(s|min)", span).groups()
+    return int(number) * {"s": 1000, "min": 60_000}[unit]
+
+
+def test_the_exposure_is_at_most_one_and_a_half():
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", UNITS / SERVICE],
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    exposure = re.search(r"Overall exposure level for econeura-daemon.service: ([0-9.]+)", done.stdout)
+    assert float(exposure[1]) <= 1.5, done.stdout
+    assert done.returncode == 0, done.stdout
+
+
+def test_systemd_finds_nothing_to_complain_about(tmp_path):
+    installed = value(SERVICE, "ExecStart").split()[0]
+    for unit in UNITS.iterdir():
+        # Verification wants the program to be there; any will do.
+        (tmp_path / unit.name).write_text(unit.read_text().replace(installed, "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())],
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if "econeura" in line]
+    assert ours == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_starts_the_program_that_make_install_puts_there():
+    program, *arguments = value(SERVICE, "ExecStart").split()
+    prefix, name = program.split("/bin/")
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"^PREFIX \?= {re.escape(prefix)}$", makefile, re.MULTILINE)
+    assert name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert arguments == ["serve"]
+
+
+def test_it_is_given_longer_to_stop_than_the_daemon_gives_itself():
+    hard_stop_ms = Settings().daemon.drain_timeout_ms + 5000
+    assert milliseconds(value(SERVICE, "TimeoutStopSec")) >= hard_stop_ms + 5000
+    assert value(SERVICE, "KillMode") == "mixed"  # the main process alone gets the SIGTERM
+
+
+def test_it_is_not_started_again_when_starting_again_cannot_help():
+    assert value(SERVICE, "Restart") == "on-failure"
+    assert set(value(SERVICE, "RestartPreventExitStatus").split()) == {"75", "78"}
+
+
+def test_it_waits_for_readiness_and_feeds_a_watchdog():
+    assert value(SERVICE, "Type") == "notify"
+    assert milliseconds(value(SERVICE, "WatchdogSec")) >= 10_000
+    assert value(SERVICE, "ExecReload") == "/bin/kill -HUP $MAINPID"
+
+
+def test_the_socket_is_where_the_daemon_would_listen_by_itself():
+    assert values("econeura-daemon.socket", "ListenStream") == list(Settings().http.bind)
+
+
+@pytest.mark.parametrize("unit", [SERVICE, "econeura-daemon.socket"])
+def test_a_unit_can_be_enabled(unit):
+    assert values(unit, "WantedBy")
