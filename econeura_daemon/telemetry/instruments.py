@@ -148,7 +148,7 @@ Reading = float | Mapping[str, float]
 
 
 class Sampled:
-    """A gauge or counter whose numbers somebody else keeps; asked for each page, on the event loop's thread."""
+    """A gauge or counter whose numbers somebody else keeps; asked for each page, on the event loop."""
 
     __slots__ = ("_family", "_help", "_label", "_name", "_read")
 

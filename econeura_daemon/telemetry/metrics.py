@@ -99,7 +99,7 @@ class Metrics:
         ProcessCollector(namespace=PREFIX.rstrip("_"), registry=self.registry)
 
     def request_done(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Count one answered request; ``route`` is the application's template, None where no route matched."""
+        """Count one answered request; ``route`` is the application's template, None where none matched."""
         route = route or OTHER
         self.http_requests.inc(method if method in _METHODS else OTHER, route, str(status))
         self.http_request_seconds.observe(seconds, route)

@@ -32,7 +32,7 @@ class Redactor:
         self._values: tuple[str, ...] = ()
 
     def hide(self, *values: str | None) -> None:
-        """Hide these values wherever they turn up; those under 6 characters would hit words, so they are not."""
+        """Hide these values wherever they turn up; not those under 6 characters, which would hit words."""
         known = {*self._values, *(value for value in values if value and len(value) >= 6)}
         self._values = tuple(sorted(known, key=len, reverse=True))
 
