@@ -1,8 +1,8 @@
 """The receivers: one process, one address of 127.0.0.0/8 a host, a 204 to everything.
 
-Each subscription's host differs, as in real life; loopback has 2^24 addresses for that. What arrived, and
-when by the monotonic clock that all processes of a machine share, is asked for over a unix socket. A request to
-``/hang`` is never answered: a dead subscriber.
+Each subscription has a host of its own, as in real life; loopback has 2^24 addresses for that. What arrived,
+and when by the monotonic clock that all processes of a machine share, is asked for over a unix socket. A
+request to ``/hang`` is never answered: a dead subscriber.
 
 Run: ``-m benchmarks.harness.sinks --hosts N --control SOCKET``; prints its URLs, as JSON, when it listens.
 """
