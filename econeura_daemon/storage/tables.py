@@ -91,8 +91,9 @@ deliveries = sa.Table(
         "deliveries_claimed", "claimed_by",
         sqlite_where=sa.text("status = 'delivering'"), postgresql_where=sa.text("status = 'delivering'"),
     ),
+    sa.Index("deliveries_subscription", "subscription_id", "id"),
     sa.Index(
-        "deliveries_failed", "subscription_id", "id",
+        "deliveries_failed", "id",
         sqlite_where=sa.text("status = 'failed'"), postgresql_where=sa.text("status = 'failed'"),
     ),
     sqlite_with_rowid=False,

@@ -1,1 +1,26 @@
-""""""
+"""Webhooks: an event is owed to whoever subscribed, signed, delivered at least once, every attempt recorded."""
+
+from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
+from econeura_daemon.webhooks.deliveries import Deliveries
+from econeura_daemon.webhooks.dispatcher import Dispatcher, open_dispatcher
+from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
+from econeura_daemon.webhooks.lanes import Lanes
+from econeura_daemon.webhooks.policies import Policies
+from econeura_daemon.webhooks.recorder import Recorder
+from econeura_daemon.webhooks.store.claims import Claimant
+from econeura_daemon.webhooks.subscriptions import Subscriptions, subscription_json
+
+__all__ = [
+    "Claimant",
+    "CreateSubscription",
+    "Deliveries",
+    "Dispatcher",
+    "Lanes",
+    "Policies",
+    "Recorder",
+    "SubscriptionBody",
+    "SubscriptionFanOut",
+    "Subscriptions",
+    "open_dispatcher",
+    "subscription_json",
+]

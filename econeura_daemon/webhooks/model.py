@@ -172,6 +172,8 @@ class Outgoing:
     number: int
     """Of this attempt, from 1."""
     max_attempts: int
+    created_at: int
+    """Of the delivery, in milliseconds since the epoch."""
 
 
 @attrs.frozen(kw_only=True)

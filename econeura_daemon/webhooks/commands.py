@@ -1,0 +1,90 @@
+"""What users say of subscriptions: the bodies of the API, checked."""
+
+import attrs
+from attrs.validators import and_, ge, le, max_len, min_len, optional
+
+from econeura_daemon.events.patterns import pattern_flaw
+from econeura_daemon.webhooks.model import RetryPolicy
+from econeura_daemon.webhooks.signing import secret_flaw
+from econeura_daemon.wire.targets import check_headers, check_url
+
+MAX_HEADERS = 32
+MAX_RETRIES = 100
+DAY_MS = 24 * 3600 * 1000
+
+
+def _url(_instance: object, _attribute: object, value: str) -> None:
+    _refuse(*(flaw.message for flaw in check_url(value)))
+
+
+def _patterns(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    for index, pattern in enumerate(value):
+        flaw = pattern_flaw(pattern)
+        if flaw is not None:
+            raise ValueError(f"item {index}: {flaw}")
+
+
+def _secret(_instance: object, _attribute: object, value: str | None) -> None:
+    flaw = None if value is None else secret_flaw(value)
+    _refuse(*([] if flaw is None else [flaw]))
+
+
+def _headers(_instance: object, _attribute: object, value: dict[str, str] | None) -> None:
+    if value is None:
+        return
+    if len(value) > MAX_HEADERS:
+        raise ValueError(f"at most {MAX_HEADERS} headers, got {len(value)}")
+    _refuse(*(f"{flaw.path.removeprefix('$.headers')}: {flaw.message}" for flaw in check_headers(value)))
+
+
+def _refuse(*flaws: str) -> None:
+    if flaws:
+        raise ValueError("; ".join(flaws))
+
+
+def _within(low: float, high: float) -> object:
+    return and_(ge(low), le(high))
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicyBody:
+    """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins."""
+
+    max_retries: int = attrs.field(validator=_within(0, MAX_RETRIES))
+    retry_delay: int = attrs.field(default=5_000, validator=_within(1, DAY_MS))
+    backoff_multiplier: float = attrs.field(default=2.0, validator=_within(1, 100))
+    max_delay: int = attrs.field(default=DAY_MS, validator=_within(1, 7 * DAY_MS))
+    schedule: tuple[int, ...] | None = attrs.field(
+        default=None,
+        validator=optional(
+            and_(
+                min_len(1),
+                max_len(MAX_RETRIES),
+                attrs.validators.deep_iterable(_within(1, 7 * DAY_MS)),
+            )
+        ),
+    )
+
+    def policy(self) -> RetryPolicy:
+        """Return it as the value that the schedule works with."""
+        return RetryPolicy(**attrs.asdict(self, recurse=False))
+
+
+@attrs.frozen(kw_only=True)
+class SubscriptionBody:
+    """What a subscription consists of and may be changed to: the body of ``PATCH`` once laid over what stands."""
+
+    url: str = attrs.field(validator=_url)
+    events: tuple[str, ...] = attrs.field(validator=and_(min_len(1), max_len(100), _patterns))
+    active: bool = True
+    description: str | None = attrs.field(default=None, validator=optional(max_len(1000)))
+    headers: dict[str, str] | None = attrs.field(default=None, repr=False, validator=_headers)
+    retry_policy: RetryPolicyBody | None = None
+    max_in_flight: int | None = attrs.field(default=None, validator=optional(_within(1, 1000)))
+
+
+@attrs.frozen(kw_only=True)
+class CreateSubscription(SubscriptionBody):
+    """The body of ``POST /v1/webhooks/subscriptions``. Without ``secret`` the daemon's is used, or one is made."""
+
+    secret: str | None = attrs.field(default=None, repr=False, validator=_secret)

@@ -1,0 +1,309 @@
+"""The dispatcher: takes what is owed, sends it, records what came of it; again until nothing is owed.
+
+Its loops find work; each attempt is a task of its own in a nursery that outlives them, so that a loop that is
+restarted cuts off no attempt. An attempt ends in one of three ways:
+
+- an outcome: recorded with the delivery's next state in one transaction, and again until that succeeds;
+- cancelled by a drain that ran out of time: given back, as if it had never been;
+- nobody comes back (kill, power cut): its claim is found by the next start, or by another daemon once the
+  lease lapsed, and the attempt shows as unknown.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from random import Random
+from typing import Protocol
+
+import trio
+
+from econeura_daemon.core.clock import Clock, to_ms
+from econeura_daemon.core.errors import StoreError
+from econeura_daemon.core.ids import new_id
+from econeura_daemon.storage import Connection, Store
+from econeura_daemon.webhooks.lanes import Lanes
+from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing
+from econeura_daemon.webhooks.policies import Policies
+from econeura_daemon.webhooks.recorder import Recorder
+from econeura_daemon.webhooks.store import claims
+from econeura_daemon.webhooks.store.claims import Claimant
+
+log = logging.getLogger(__name__)
+
+CLAIM_BATCH = 200
+"""Deliveries claimed in one transaction: enough to make its commit cheap, few enough to let others in between."""
+LONGEST_SLEEP = 5.0
+"""Seconds after which the loop looks at the clock again: a step of the wall clock is noticed by then."""
+SHARED_RESCAN = 2.0
+"""Seconds between looks for what other daemons left in a shared store."""
+RESCAN = 60.0
+"""Seconds between looks into a store of our own, for what a bug or a clock step may have hidden."""
+STORE_PAUSE = 1.0
+"""Seconds to wait after the store refused a claim."""
+CLOSING_SECONDS = 5.0
+"""How long a cancelled attempt may take to give back its claim."""
+
+Send = Callable[[Outgoing], Awaitable[AttemptOutcome]]
+
+
+class Observer(Protocol):
+    """What the dispatcher tells of each attempt, for the metrics."""
+
+    def attempted(self, outgoing: Outgoing, outcome: AttemptOutcome, now: int) -> None:
+        """An attempt was recorded; ``now`` in milliseconds since the epoch."""
+        ...
+
+
+class Dispatcher:
+    """Dispatches deliveries. Made by `open_dispatcher`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lanes: Lanes,
+        claimant: Claimant,
+        policies: Policies,
+        send: Send,
+        recorder: Recorder,
+        observer: Observer,
+        clock: Clock,
+        rng: Random,
+        attempts: trio.Nursery,
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._claimant = claimant
+        self._policies = policies
+        self._send = send
+        self._recorder = recorder
+        self._observer = observer
+        self._clock = clock
+        self._rng = rng
+        self._attempts = attempts
+        self._under_way: dict[str, Outgoing] = {}
+        self._suspects: set[str] = set()
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {len(self._under_way)} under way, {self._lanes.statistics()}>"
+
+    @property
+    def under_way(self) -> int:
+        """How many attempts are under way."""
+        return len(self._under_way)
+
+    def wake(self) -> None:
+        """Look for due deliveries now. Call on the event loop."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Claim nothing more; attempts under way go on. Safe from any thread."""
+        self._lanes.close()
+
+    def begin(self, outgoing: Sequence[Outgoing]) -> None:
+        """Send deliveries that are claimed and whose slots are taken. Call on the event loop, after the commit."""
+        for one in outgoing:
+            self._under_way[one.delivery_id] = one
+            self._attempts.start_soon(self._attempt, one, name=one.delivery_id)
+
+    async def claim_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Claim what is due, for ever."""
+        await self.rescan()
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            now = to_ms(self._clock.now())
+            wanted = self._lanes.take_due(now, CLAIM_BATCH)
+            if wanted:
+                await self._claim(wanted, now)
+                continue
+            due = self._lanes.next_due()
+            pause = LONGEST_SLEEP if due is None else min(max((due - now) / 1000, 0), LONGEST_SLEEP)
+            with trio.move_on_after(pause):
+                await self._wake.wait()
+
+    async def rescan_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find, for ever, what others left: waiting deliveries, lapsed claims, claims that nobody works on."""
+        task_status.started()
+        while True:
+            await trio.sleep(SHARED_RESCAN if self._claimant.lease_ms is not None else RESCAN)
+            await self._recover_abandoned()
+            await self.rescan()
+
+    async def lease_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Prolong the leases of what is under way, three times a lease; without leases only sleep."""
+        task_status.started()
+        lease = self._claimant.lease_ms
+        while lease is not None:
+            await trio.sleep(lease / 3000)
+            held = list(self._under_way)
+            if held:
+                await self._store.transact(partial(claims.renew, ids=held, claimant=self._claimant))
+        await trio.sleep_forever()
+
+    async def rescan(self) -> None:
+        """Note, for every active subscription, when the first of what waits in the store is due."""
+        for key, due_at, limit in await self._store.read(claims.waiting_lanes):
+            self._lanes.waits_too(key, due_at, limit or self._policies.settings.subscription_max_in_flight)
+        self.wake()
+
+    async def recover(self) -> None:
+        """Free what died with its claimant: earlier runs of this daemon, lapsed leases of others."""
+        now = to_ms(self._clock.now())
+        freed = await self._store.transact(partial(claims.recover, now=now, claimant=self._claimant))
+        if freed:
+            log.warning("freed deliveries whose daemon died", extra={"subscriptions": len(freed)})
+
+    async def _recover_abandoned(self) -> None:
+        """Free claims of this run that no task works on: what a bug or a lost commit left behind.
+
+        A claim is abandoned if two looks in a row find it so: between a commit and its `begin` there is a moment.
+        """
+        await self.recover()
+        claimed = await self._store.read(partial(claims.claimed, claimant=self._claimant))
+        idle = {delivery_id for delivery_id in claimed if delivery_id not in self._under_way}
+        abandoned = sorted(idle & self._suspects)
+        self._suspects = idle
+        if abandoned:
+            log.error("freed claims that nobody worked on", extra={"deliveries": abandoned[:10]})
+            now = to_ms(self._clock.now())
+            await self._store.transact(partial(claims.free, ids=abandoned, now=now))
+
+    async def _claim(self, wanted: dict[str, int], now: int) -> None:
+        instant = self._clock.now()
+        attempt_ids = [new_id("att", instant, self._rng) for _ in range(sum(wanted.values()))]
+
+        def work(connection: Connection) -> None:
+            outgoing, due = claims.claim(connection, wanted, now, attempt_ids, self._claimant)
+            # After the commit, in the order of the commits: what a later one leaves waiting is noted later.
+            connection.after_commit(partial(self._claimed, wanted, outgoing, due))
+
+        try:
+            await self._store.transact(work)
+        except StoreError as error:
+            log.warning("the store refused a claim: %s", error)
+            for key, slots in wanted.items():
+                self._lanes.give(key, slots)
+            await trio.sleep(STORE_PAUSE)
+
+    def _claimed(
+        self, wanted: dict[str, int], outgoing: Sequence[Outgoing], due: dict[str, int | None]
+    ) -> None:
+        unused = dict(wanted)
+        for one in outgoing:
+            unused[one.subscription.id] -= 1
+        for key, due_at in due.items():
+            self._lanes.waits(key, due_at)
+            self._lanes.give(key, unused[key])
+        self.begin(outgoing)
+
+    async def _attempt(self, one: Outgoing) -> None:
+        """Make one attempt; whatever goes wrong with it stays here."""
+        try:
+            outcome = await self._send_one(one)
+            await self._recorder.record(one, outcome)
+            self._observer.attempted(one, outcome, to_ms(self._clock.now()))
+        except trio.Cancelled:
+            raise
+        except Exception:
+            log.exception("an attempt went unrecorded", extra={"delivery_id": one.delivery_id})
+        finally:
+            del self._under_way[one.delivery_id]
+            self._lanes.give(one.subscription.id)
+            self.wake()
+
+    async def _send_one(self, one: Outgoing) -> AttemptOutcome:
+        sent_at = self._clock.now()
+        started = trio.current_time()
+        try:
+            return await self._send(one)
+        except trio.Cancelled:
+            with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                await self._give_back(one)
+            raise
+        except Exception as error:
+            log.exception("the sender failed", extra={"delivery_id": one.delivery_id})
+            return AttemptOutcome(
+                sent_at=sent_at,
+                duration_ms=int((trio.current_time() - started) * 1000),
+                error=f"internal error: {type(error).__name__}",
+            )
+
+    async def _give_back(self, one: Outgoing) -> None:
+        now = to_ms(self._clock.now())
+        try:
+            await self._store.transact(
+                partial(claims.give_back, outgoing=[one], now=now, claimant=self._claimant)
+            )
+        except StoreError as error:
+            log.warning("could not give a claim back: %s", error, extra={"delivery_id": one.delivery_id})
+
+
+RunLoop = Callable[[str, Callable[..., Awaitable[None]]], Callable[..., Awaitable[None]]]
+"""Wraps a loop in supervision: (name, loop) to something that a nursery can start."""
+
+
+def unsupervised(_name: str, loop: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Run a loop as it is."""
+    return loop
+
+
+@asynccontextmanager
+async def open_dispatcher(
+    *,
+    store: Store,
+    lanes: Lanes,
+    claimant: Claimant,
+    policies: Policies,
+    send: Send,
+    recorder: Recorder,
+    observer: Observer,
+    clock: Clock,
+    rng: Random,
+    supervised: RunLoop = unsupervised,
+    drain_until: Callable[[], float] = lambda: float("inf"),
+) -> AsyncGenerator[Dispatcher]:
+    """Dispatch for the length of the block; leave the block drained.
+
+    Leaving waits for attempts under way until ``drain_until()`` (on Trio's clock); what is left then is given
+    back without costing an attempt.
+    """
+    async with trio.open_nursery() as loops:
+        async with trio.open_nursery() as attempts:
+            dispatcher = Dispatcher(
+                store=store,
+                lanes=lanes,
+                claimant=claimant,
+                policies=policies,
+                send=send,
+                recorder=recorder,
+                observer=observer,
+                clock=clock,
+                rng=rng,
+                attempts=attempts,
+            )
+            await dispatcher.recover()
+            for name, loop in (
+                ("dispatcher", dispatcher.claim_loop),
+                ("dispatcher.rescan", dispatcher.rescan_loop),
+                ("dispatcher.leases", dispatcher.lease_loop),
+            ):
+                await loops.start(supervised(name, loop))
+            try:
+                yield dispatcher
+            finally:
+                dispatcher.drain()
+                await _pass_through(store)  # what was born claimed before the drain has begun by then
+                attempts.cancel_scope.deadline = drain_until()
+        loops.cancel_scope.cancel()
+
+
+async def _pass_through(store: Store) -> None:
+    """Wait until all that was queued in the store before is committed, or the store is lost."""
+    with trio.move_on_after(CLOSING_SECONDS, shield=True):
+        try:
+            await store.transact(lambda _connection: None)
+        except StoreError as error:
+            log.warning("the store refused while draining: %s", error)

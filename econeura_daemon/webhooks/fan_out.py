@@ -1,0 +1,124 @@
+"""Fan-out: in the transaction that commits an event, a delivery for each subscription that wants it.
+
+With room in its lane a delivery is born claimed, its first attempt written as started: no second commit stands
+between the answer to the publisher and the send. The rest waits in the store.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+from econeura_daemon.core.clock import to_ms
+from econeura_daemon.core.ids import new_id
+from econeura_daemon.events import Event, candidates
+from econeura_daemon.storage import Connection
+from econeura_daemon.webhooks.lanes import Lanes
+from econeura_daemon.webhooks.model import Outgoing, Subscription
+from econeura_daemon.webhooks.policies import Policies
+from econeura_daemon.webhooks.store import claims, subscriptions
+from econeura_daemon.webhooks.store.claims import Birth, Claimant
+
+MAX_CACHED_TYPES = 10_000
+
+
+class Matcher:
+    """Finds the subscriptions of an event type; asks the store again only after one of them changed.
+
+    The generation is read in each transaction, so a match is never older than the transaction it serves,
+    whoever made the change: another work of the group, or another daemon.
+    """
+
+    def __init__(self) -> None:
+        self._generation: str | None = None
+        self._matches: dict[str, list[Subscription]] = {}
+
+    def match(self, connection: Connection, event_type: str) -> list[Subscription]:
+        """Return the active subscriptions that want events of this type."""
+        generation = subscriptions.generation(connection)
+        if generation != self._generation or len(self._matches) >= MAX_CACHED_TYPES:
+            self._matches.clear()
+            self._generation = generation
+        found = self._matches.get(event_type)
+        if found is None:
+            found = subscriptions.matching(connection, candidates(event_type))
+            self._matches[event_type] = found
+        return found
+
+
+class SubscriptionFanOut:
+    """The `events.FanOut` of webhooks. Called in the writer's thread."""
+
+    def __init__(
+        self,
+        *,
+        lanes: Lanes,
+        claimant: Claimant,
+        policies: Policies,
+        rng: Random,
+        begin: Callable[[Sequence[Outgoing]], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """``begin`` and ``wake`` are called on the event loop, after the commit."""
+        self._lanes = lanes
+        self._claimant = claimant
+        self._policies = policies
+        self._rng = rng
+        self._begin = begin
+        self._wake = wake
+        self._matcher = Matcher()
+
+    def __call__(self, connection: Connection, event: Event) -> int:
+        """Write down who is owed the event; return how many are."""
+        births: list[Birth] = []
+        outgoing: list[Outgoing] = []
+        waiting: list[tuple[str, int]] = []
+        now = to_ms(event.occurred_at)
+        for subscription in self._matcher.match(connection, event.type):
+            if subscription.id == event.about:
+                continue
+            limit = self._policies.max_in_flight(subscription)
+            claimed = self._lanes.take(subscription.id, limit)
+            birth = Birth(
+                id=new_id("del", event.occurred_at, self._rng),
+                event_id=event.id,
+                event_type=event.type,
+                subscription_id=subscription.id,
+                max_attempts=self._policies.max_attempts(subscription),
+                created_at=now,
+                attempt_id=new_id("att", event.occurred_at, self._rng) if claimed else None,
+            )
+            births.append(birth)
+            if claimed:
+                outgoing.append(
+                    Outgoing(
+                        delivery_id=birth.id,
+                        event_id=event.id,
+                        event_type=event.type,
+                        body=event.body,
+                        trace=event.trace,
+                        subscription=subscription,
+                        number=1,
+                        max_attempts=birth.max_attempts,
+                        created_at=now,
+                    )
+                )
+            else:
+                waiting.append((subscription.id, limit))
+        if not births:
+            return 0
+        if outgoing:
+            connection.on_rollback(partial(self._return, outgoing))
+            connection.after_commit(partial(self._begin, outgoing))
+        if waiting:
+            connection.after_commit(partial(self._note, waiting, now))
+        claims.insert(connection, births, self._claimant)
+        return len(births)
+
+    def _return(self, outgoing: Sequence[Outgoing]) -> None:
+        for one in outgoing:
+            self._lanes.give(one.subscription.id)
+
+    def _note(self, waiting: Sequence[tuple[str, int]], now: int) -> None:
+        for key, limit in waiting:
+            self._lanes.waits_too(key, now, limit)
+        self._wake()

@@ -1,0 +1,226 @@
+"""Subscriptions as users handle them: create, read, change, pause, delete."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Any
+
+import attrs
+
+from econeura_daemon.core.clock import Clock, format_ms, to_ms
+from econeura_daemon.core.errors import NotFoundError
+from econeura_daemon.core.ids import new_id
+from econeura_daemon.core.structuring import structure_json
+from econeura_daemon.storage import Connection, Store
+from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
+from econeura_daemon.webhooks.model import Delivery, RetryPolicy, Secret, Subscription
+from econeura_daemon.webhooks.policies import Policies
+from econeura_daemon.webhooks.signing import new_secret
+from econeura_daemon.webhooks.store import claims, queries
+from econeura_daemon.webhooks.store import subscriptions as sql
+
+Also = Callable[[Connection, Subscription], None]
+Resumed = Callable[[Subscription, int], None]
+
+CANCEL_BATCH = 1000
+"""Deliveries canceled in one transaction: deleting a subscription with a backlog stops nobody's writes."""
+PAUSED = "paused by a user"
+_SENSITIVE = ("auth", "cookie", "key", "secret", "signature", "token")
+
+
+class Subscriptions:
+    """Who is told of what. What a method returned is committed."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        policies: Policies,
+        clock: Clock,
+        rng: Random,
+        resumed: Resumed = lambda _subscription, _due_at: None,
+    ) -> None:
+        """``resumed`` is called on the event loop when something waits for a subscription that is active again."""
+        self._store = store
+        self._policies = policies
+        self._clock = clock
+        self._rng = rng
+        self._resumed = resumed
+
+    async def create(self, command: CreateSubscription, also: Also | None = None) -> Subscription:
+        """Create a subscription; ``also`` runs in the same transaction.
+
+        Without a secret the daemon's (``webhooks.secret``) signs, or a new one is made.
+        """
+        instant = self._clock.now()
+        now = to_ms(instant)
+        secret = command.secret or self._policies.settings.secret or new_secret(self._rng.randbytes)
+        subscription = Subscription(
+            id=new_id("sub", instant, self._rng),
+            secrets=(Secret(secret),),
+            created_at=now,
+            updated_at=now,
+            disabled_reason=None if command.active else PAUSED,
+            **_body_fields(command),
+        )
+
+        def work(connection: Connection) -> None:
+            sql.insert(connection, subscription, self._token())
+            if also is not None:
+                also(connection, subscription)
+
+        await self._store.transact(work)
+        return subscription
+
+    async def get(self, subscription_id: str) -> tuple[Subscription, Delivery | None]:
+        """Return the subscription and its newest attempted delivery. Raises `NotFoundError`."""
+
+        def work(connection: Connection) -> tuple[Subscription, Delivery | None]:
+            subscription = _found(sql.get(connection, subscription_id), subscription_id)
+            return subscription, queries.last_of(connection, subscription_id)
+
+        return await self._store.read(work)
+
+    async def page(self, before: str | None, limit: int) -> list[tuple[Subscription, Delivery | None]]:
+        """Return subscriptions, newest first, from below the id ``before``, each with its newest delivery."""
+
+        def work(connection: Connection) -> list[tuple[Subscription, Delivery | None]]:
+            return [(one, queries.last_of(connection, one.id)) for one in sql.page(connection, before, limit)]
+
+        return await self._store.read(work)
+
+    async def patch(self, subscription_id: str, changes: Mapping[str, Any]) -> Subscription:
+        """Lay ``changes`` (JSON members) over the subscription; null takes a member back to its default.
+
+        Raises `NotFoundError`, and `InvalidInputError` if the result does not fit.
+        """
+        now = to_ms(self._clock.now())
+        token = self._token()
+
+        def work(connection: Connection) -> Subscription:
+            before = _found(sql.get_for_update(connection, subscription_id), subscription_id)
+            body = structure_json({**_body_json(before), **changes}, SubscriptionBody)
+            reason = before.disabled_reason if body.active == before.active else PAUSED
+            after = attrs.evolve(
+                before,
+                updated_at=now,
+                disabled_reason=None if body.active else reason,
+                **_body_fields(body),
+            )
+            sql.replace(connection, after, token)
+            due_at = claims.next_due(connection, subscription_id) if after.active else None
+            if due_at is not None:
+                connection.after_commit(partial(self._resumed, after, due_at))
+            return after
+
+        return await self._store.transact(work)
+
+    async def delete(self, subscription_id: str) -> None:
+        """Delete the subscription and cancel what it is still owed; deliveries and attempts stay readable.
+
+        Raises `NotFoundError`.
+        """
+        now = to_ms(self._clock.now())
+        token = self._token()
+
+        def work(connection: Connection) -> int:
+            before = _found(sql.get_for_update(connection, subscription_id), subscription_id)
+            after = attrs.evolve(before, active=False, deleted=True, updated_at=now)
+            sql.replace(connection, after, token)
+            return claims.cancel_some(connection, subscription_id, CANCEL_BATCH)
+
+        canceled = await self._store.transact(work)
+        if canceled == CANCEL_BATCH:
+            await self._cancel_rest(subscription_id)
+
+    async def finish_deletions(self) -> None:
+        """Cancel what is still owed to deleted subscriptions: a deletion may have been cut off."""
+        for subscription_id in await self._store.read(claims.deleted_with_rest):
+            await self._cancel_rest(subscription_id)
+
+    async def _cancel_rest(self, subscription_id: str) -> None:
+        cancel = partial(claims.cancel_some, subscription_id=subscription_id, most=CANCEL_BATCH)
+        while await self._store.transact(cancel):
+            pass
+
+    def _token(self) -> str:
+        return new_id("gen", self._clock.now(), self._rng)
+
+
+def subscription_json(
+    subscription: Subscription, *, reveal: bool, last: Delivery | None = None
+) -> dict[str, Any]:
+    """Return the subscription as the API shows it; ``reveal`` shows the secret, elsewhere it is masked."""
+    body = _body_json(subscription)
+    body["headers"] = {
+        name: "***" if any(word in name.lower() for word in _SENSITIVE) else text
+        for name, text in subscription.headers.items()
+    }
+    current = subscription.secrets[0].text
+    shown = None
+    if last is not None:
+        shown = {
+            "id": last.id,
+            "eventId": last.event_id,
+            "eventType": last.event_type,
+            "status": last.status.value,
+            "at": None if last.last_attempt_at is None else format_ms(last.last_attempt_at),
+            "responseCode": last.response_code,
+        }
+    return {
+        "id": subscription.id,
+        **body,
+        "secret": current if reveal else masked(current),
+        "disabledReason": subscription.disabled_reason,
+        "failureCount": subscription.failure_count,
+        "lastDelivery": shown,
+        "createdAt": format_ms(subscription.created_at),
+        "updatedAt": format_ms(subscription.updated_at),
+    }
+
+
+def masked(secret: str) -> str:
+    """Return what may be shown of a secret: its kind, nothing of its substance."""
+    return "whsec_***" if secret.startswith("whsec_") else "***"
+
+
+def _found(subscription: Subscription | None, subscription_id: str) -> Subscription:
+    if subscription is None:
+        raise NotFoundError("subscription", subscription_id)
+    return subscription
+
+
+def _body_fields(body: SubscriptionBody) -> dict[str, Any]:
+    return {
+        "url": body.url,
+        "patterns": tuple(dict.fromkeys(body.events)),
+        "active": body.active,
+        "description": body.description,
+        "headers": body.headers or {},
+        "retry_policy": None if body.retry_policy is None else body.retry_policy.policy(),
+        "max_in_flight": body.max_in_flight,
+    }
+
+
+def _body_json(subscription: Subscription) -> dict[str, Any]:
+    return {
+        "url": subscription.url,
+        "events": list(subscription.patterns),
+        "active": subscription.active,
+        "description": subscription.description,
+        "headers": dict(subscription.headers),
+        "retryPolicy": None if subscription.retry_policy is None else _policy_json(subscription.retry_policy),
+        "maxInFlight": subscription.max_in_flight,
+    }
+
+
+def _policy_json(policy: RetryPolicy) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "maxRetries": policy.max_retries,
+        "retryDelay": policy.retry_delay,
+        "backoffMultiplier": policy.backoff_multiplier,
+        "maxDelay": policy.max_delay,
+    }
+    if policy.schedule is not None:
+        shown["schedule"] = list(policy.schedule)
+    return shown
