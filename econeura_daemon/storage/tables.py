@@ -118,6 +118,18 @@ attempts = sa.Table(
 )
 """One row an HTTP try, written as ``started`` before its bytes go out."""
 
+delivery_totals = sa.Table(
+    "delivery_totals", metadata,
+    sa.Column("daemon_id", sa.Text, primary_key=True),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("delivered", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("canceled", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How many deliveries came and how they ended: counting rows would cost more with every one that is kept. A row
+a daemon, so that daemons on one store do not wait for each other."""
+
 idempotency_keys = sa.Table(
     "idempotency_keys", metadata,
     sa.Column("scope", sa.Text, primary_key=True),

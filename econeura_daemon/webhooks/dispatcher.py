@@ -22,6 +22,7 @@ from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.storage import Connection, Store
+from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing
 from econeura_daemon.webhooks.policies import Policies
@@ -257,6 +258,7 @@ async def open_dispatcher(
     lanes: Lanes,
     claimant: Claimant,
     policies: Policies,
+    fan_out: SubscriptionFanOut,
     send: Send,
     recorder: Recorder,
     observer: Observer,
@@ -285,6 +287,8 @@ async def open_dispatcher(
                 attempts=attempts,
             )
             await dispatcher.recover()
+            fan_out.connect(dispatcher.begin, dispatcher.wake)
+            lanes.open()
             for name, loop in (
                 ("dispatcher", dispatcher.claim_loop),
                 ("dispatcher.rescan", dispatcher.rescan_loop),

@@ -55,22 +55,28 @@ class SubscriptionFanOut:
         claimant: Claimant,
         policies: Policies,
         rng: Random,
-        begin: Callable[[Sequence[Outgoing]], None],
-        wake: Callable[[], None],
     ) -> None:
-        """``begin`` and ``wake`` are called on the event loop, after the commit."""
         self._lanes = lanes
         self._claimant = claimant
         self._policies = policies
         self._rng = rng
+        self._matcher = Matcher()
+        self._begin: Callable[[Sequence[Outgoing]], None] | None = None
+        self._wake: Callable[[], None] | None = None
+
+    def connect(self, begin: Callable[[Sequence[Outgoing]], None], wake: Callable[[], None]) -> None:
+        """Hand deliveries that are born claimed to ``begin`` and call ``wake`` when something waits.
+
+        Both are called on the event loop, after the commit. Until then the lanes give out no slots.
+        """
         self._begin = begin
         self._wake = wake
-        self._matcher = Matcher()
 
     def __call__(self, connection: Connection, event: Event) -> int:
         """Write down who is owed the event; return how many are."""
         births: list[Birth] = []
         outgoing: list[Outgoing] = []
+        connection.on_rollback(partial(self._return, outgoing))
         waiting: list[tuple[str, int]] = []
         now = to_ms(event.occurred_at)
         for subscription in self._matcher.match(connection, event.type):
@@ -107,8 +113,7 @@ class SubscriptionFanOut:
         if not births:
             return 0
         if outgoing:
-            connection.on_rollback(partial(self._return, outgoing))
-            connection.after_commit(partial(self._begin, outgoing))
+            connection.after_commit(partial(self._send, outgoing))
         if waiting:
             connection.after_commit(partial(self._note, waiting, now))
         claims.insert(connection, births, self._claimant)
@@ -118,7 +123,12 @@ class SubscriptionFanOut:
         for one in outgoing:
             self._lanes.give(one.subscription.id)
 
+    def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        assert self._begin is not None  # nothing is claimed before
+        self._begin(outgoing)
+
     def _note(self, waiting: Sequence[tuple[str, int]], now: int) -> None:
         for key, limit in waiting:
             self._lanes.waits_too(key, now, limit)
-        self._wake()
+        if self._wake is not None:
+            self._wake()

@@ -55,7 +55,12 @@ class Lanes:
         self._troubled_in_flight = 0
         self._due: tuple[list[tuple[int, str]], list[tuple[int, str]]] = ([], [])
         """Heaps of (due, lane): of the healthy lanes that wait and have room, and of the troubled."""
-        self._closed = False
+        self._closed = True
+
+    def open(self) -> None:
+        """Begin to give out slots; until then, and after `close`, everything waits in the store."""
+        with self._lock:
+            self._closed = False
 
     def close(self) -> None:
         """Give out no more slots."""

@@ -18,6 +18,7 @@ from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.signing import new_secret
 from econeura_daemon.webhooks.store import claims, queries
 from econeura_daemon.webhooks.store import subscriptions as sql
+from econeura_daemon.webhooks.store.claims import Claimant
 
 Also = Callable[[Connection, Subscription], None]
 Resumed = Callable[[Subscription, int], None]
@@ -36,6 +37,7 @@ class Subscriptions:
         *,
         store: Store,
         policies: Policies,
+        claimant: Claimant,
         clock: Clock,
         rng: Random,
         resumed: Resumed = lambda _subscription, _due_at: None,
@@ -43,6 +45,7 @@ class Subscriptions:
         """``resumed`` is called on the event loop when something waits for a subscription that is active again."""
         self._store = store
         self._policies = policies
+        self._claimant = claimant
         self._clock = clock
         self._rng = rng
         self._resumed = resumed
@@ -127,7 +130,7 @@ class Subscriptions:
             before = _found(sql.get_for_update(connection, subscription_id), subscription_id)
             after = attrs.evolve(before, active=False, deleted=True, updated_at=now)
             sql.replace(connection, after, token)
-            return claims.cancel_some(connection, subscription_id, CANCEL_BATCH)
+            return claims.cancel_some(connection, subscription_id, CANCEL_BATCH, self._claimant)
 
         canceled = await self._store.transact(work)
         if canceled == CANCEL_BATCH:
@@ -139,7 +142,9 @@ class Subscriptions:
             await self._cancel_rest(subscription_id)
 
     async def _cancel_rest(self, subscription_id: str) -> None:
-        cancel = partial(claims.cancel_some, subscription_id=subscription_id, most=CANCEL_BATCH)
+        cancel = partial(
+            claims.cancel_some, subscription_id=subscription_id, most=CANCEL_BATCH, claimant=self._claimant
+        )
         while await self._store.transact(cancel):
             pass
 

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam as given
 
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.storage import Connection, Hot, now_ms, tables
+from econeura_daemon.storage import insert as insert_or
 from econeura_daemon.webhooks.model import AttemptOutcome, AttemptStatus, DeliveryStatus, Outgoing
 from econeura_daemon.webhooks.store import subscriptions
 
@@ -167,6 +168,25 @@ _RENEW = Hot(
     "g_lease", "g_id", "g_claimed_by",
 )  # fmt: skip
 
+_totals = tables.delivery_totals
+_counted = insert_or(_totals).values(
+    daemon_id=given("g_daemon_id"),
+    created=given("g_created"),
+    delivered=given("g_delivered"),
+    failed=given("g_failed"),
+    canceled=given("g_canceled"),
+)
+_COUNT = Hot(
+    _counted.on_conflict_do_update(
+        index_elements=[_totals.c.daemon_id],
+        set_={
+            name: _totals.c[name] + _counted.excluded[name]
+            for name in ("created", "delivered", "failed", "canceled")
+        },
+    ),
+    "g_daemon_id", "g_created", "g_delivered", "g_failed", "g_canceled",
+)  # fmt: skip
+
 UNKNOWN_ERROR = "the daemon stopped between the send and the record: whether the receiver got it is unknown"
 
 
@@ -212,6 +232,7 @@ def insert(connection: Connection, births: Iterable[Birth], claimant: Claimant) 
         if claimed:
             attempts.append((birth.id, 1, birth.attempt_id, "scheduled", birth.created_at))
     connection.run(_INSERT_DELIVERY, rows)
+    _count(connection, claimant, created=len(rows))
     if attempts:
         connection.run(_INSERT_ATTEMPT, attempts)
 
@@ -284,6 +305,10 @@ def record(
         status.value, next_attempt_at, failure_text(outcome), outcome.status_code, outcome.duration_ms,
         outgoing.delivery_id, claimant.mark,
     )])  # fmt: skip
+    if status is DeliveryStatus.DELIVERED:
+        _count(connection, claimant, delivered=1)
+    elif status is DeliveryStatus.FAILED:
+        _count(connection, claimant, failed=1)
 
 
 def failure_text(outcome: AttemptOutcome) -> str | None:
@@ -357,7 +382,7 @@ def free(connection: Connection, ids: Sequence[str], now: int) -> None:
         )
 
 
-def cancel_some(connection: Connection, subscription_id: str, most: int) -> int:
+def cancel_some(connection: Connection, subscription_id: str, most: int, claimant: Claimant) -> int:
     """Cancel up to ``most`` unfinished deliveries of a subscription; return how many were."""
     unfinished = sa.or_(waiting(_deliveries), _delivering)
     ids = (
@@ -365,13 +390,27 @@ def cancel_some(connection: Connection, subscription_id: str, most: int) -> int:
         .where(_deliveries.c.subscription_id == subscription_id, unfinished)
         .limit(most)
     )
-    return connection.execute(
+    canceled = connection.execute(
         sa.update(_deliveries)
         .where(_deliveries.c.id.in_(ids))
         .values(
             status=DeliveryStatus.CANCELED.value, next_attempt_at=None, claimed_by=None, lease_until=None
         )
     ).rowcount
+    _count(connection, claimant, canceled=canceled)
+    return canceled
+
+
+def _count(
+    connection: Connection,
+    claimant: Claimant,
+    *,
+    created: int = 0,
+    delivered: int = 0,
+    failed: int = 0,
+    canceled: int = 0,
+) -> None:
+    connection.run(_COUNT, [(claimant.daemon_id, created, delivered, failed, canceled)])
 
 
 def waiting_lanes(connection: Connection) -> list[tuple[str, int, int | None]]:
