@@ -17,7 +17,9 @@ class Connection(Protocol):
         ...
 
     def execute(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+        self,
+        statement: sa.Executable,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> sa.CursorResult[Any]:
         """Run a SQLAlchemy Core statement and return its result."""
         ...

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
 
-from econeura_daemon.storage.connection import Connection
+if TYPE_CHECKING:  # a model knows no SQL
+    from econeura_daemon.storage.connection import Connection
 
 T = TypeVar("T")
 
-Work = Callable[[Connection], T]
+Work = Callable[["Connection"], T]
 """A plain synchronous function that runs in a worker thread, inside one transaction.
 
 It has no side effects but through the connection (it may run more than once), and reads no results where it can
@@ -55,6 +56,15 @@ class Store(Protocol):
         Waits while the queue is full. Cancelled while it waits for room: nothing happens. Once queued, the work
         happens, whether somebody still waits for it or not. A work that raises fails alone: its changes are
         undone, others of the same group are not.
+        """
+        ...
+
+    async def ingest(self, work: Work[T]) -> T:
+        """Run ``work`` like `transact`, for work that the daemon may refuse: what comes in from outside.
+
+        Raises `StoreBusyError` when the queue stays full for a moment (1 s unless the store was opened otherwise), and
+        `StoreFullError` when the database has outgrown ``storage.max_bytes``. Works that bring the daemon's own state
+        forward (outcomes, claims, cleaning) use `transact`, and so go on.
         """
         ...
 
