@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam as given
 
 from econeura_daemon.core.jsons import dumps
-from econeura_daemon.storage import Connection, Hot, now_ms, tables
-from econeura_daemon.storage import insert as insert_or
+from econeura_daemon.storage import Connection, Hot, tables
+from econeura_daemon.storage.dialect import insert as insert_or
+from econeura_daemon.storage.dialect import now_ms
 from econeura_daemon.webhooks.model import AttemptOutcome, AttemptStatus, DeliveryStatus, Outgoing
 from econeura_daemon.webhooks.store import subscriptions
 
