@@ -114,13 +114,10 @@ def core_engine(creator: Callable[[], sqlite3.Connection]) -> sa.Engine:
 class SqliteReader:
     """One connection for reading."""
 
-    def __init__(self, core: sa.Engine, place: str) -> None:
+    def __init__(self, connection: SqliteConnection, place: str) -> None:
+        self._connection = connection
         self._place = place
         self.broken = False
-        try:
-            self._connection = SqliteConnection(core.connect())
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise translate(error, place) from driver_error(error)
 
     def read(self, work: Work[Any]) -> Any:
         """Run ``work`` in one consistent view."""
@@ -317,7 +314,10 @@ class SqliteEngine:
 
     def open_reader(self) -> SqliteReader:
         """Open a connection that cannot write."""
-        return SqliteReader(self._reading_core, self._path)
+        try:
+            return SqliteReader(SqliteConnection(self._reading_core.connect()), self._path)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            raise translate(error, self._path) from driver_error(error)
 
     def close(self) -> None:
         """Leave one file behind: the WAL is checkpointed and cut to nothing."""
