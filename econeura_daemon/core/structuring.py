@@ -178,9 +178,11 @@ def _validator_said(error: Exception, field: "attrs.Attribute[Any]", value: obje
     """Return a validator's own message, without the field's name (the path says it) and without a secret."""
     message = str(error.args[0]) if error.args else "does not fit"
     message = message.removeprefix(f"'{field.name}' ")
-    if not field.repr and (str(value) in message or repr(value) in message):
-        return "does not fit (the value is a secret and not shown)"
-    return message
+    if field.repr:
+        return message
+    message = message.partition(", got ")[0]
+    beginning = str(value)[:8]
+    return "does not fit; what it holds is not shown" if beginning and beginning in message else message
 
 
 def _discreet(error: InvalidInputError, value: object, field: "attrs.Attribute[Any]") -> InvalidInputError:
