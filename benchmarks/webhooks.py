@@ -186,6 +186,7 @@ class Bench:
 
 
 async def main(arguments: argparse.Namespace, folder: Path) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     cores = Cores.choose()
     facts = surroundings(folder)
     print(
@@ -231,10 +232,13 @@ def _split(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     given = read_arguments()
     with (
         tempfile.TemporaryDirectory(prefix="econeura-bench-", dir=given.dir) as scratch,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(main(given, Path(scratch)))
+        try:
+            runner.run(main(given, Path(scratch)))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            say("stopped; everything that was started is ended")
+            sys.exit(1)

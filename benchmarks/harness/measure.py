@@ -1,6 +1,8 @@
 """One round at one point: latency at a fixed rate, then throughput, until all is delivered and recorded."""
 
 import asyncio
+import base64
+import hmac
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,8 +76,15 @@ async def warm_up(target: Target, sinks: Sinks, load: Load) -> None:
     delivered = await _delivered(target.client)
     sent = await closed_loop(target.client, _requests(target), min(1.0, load.seconds), load.connections)
     await _all_recorded(target, sinks, delivered + sent.accepted * target.point.fan_out)
-    for request in await sinks.ask(b"kept"):
+    kept = await sinks.ask(b"kept")
+    if not kept:
+        raise RuntimeError("nothing arrived in the warm-up")
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    for request in kept:
         Webhook(SECRET).verify(request["body"], request["headers"])
+        expected = "sha256=" + hmac.new(key, request["body"].encode(), "sha256").hexdigest()
+        if request["headers"]["x-webhook-signature"] != expected:
+            raise RuntimeError(f"X-Webhook-Signature does not verify: {request}")
 
 
 async def _latency(target: Target, sinks: Sinks, load: Load) -> dict[str, Any]:
