@@ -1,1 +1,49 @@
-""""""
+"""Listening sockets, HTTP/1.1 connections, and the rules that every route shares, as ASGI layers."""
+
+from econeura_daemon.server.asgi import App, AsgiScope, Message, Receive, Send
+from econeura_daemon.server.connection import Drain, HttpTelemetry, ServeConnection, Site
+from econeura_daemon.server.context import (
+    ALL_SCOPES,
+    Peer,
+    Principal,
+    RequestContext,
+    Scope,
+    ScopeOf,
+)
+from econeura_daemon.server.lifespan import LifespanError
+from econeura_daemon.server.listeners import Listener, open_listeners
+from econeura_daemon.server.problems import PROBLEMS, Problem, document, send_problem
+from econeura_daemon.server.serving import Server, open_server
+from econeura_daemon.server.tokens import Token, TokenFile, create_token, list_tokens, revoke_token
+
+__all__ = [
+    "ALL_SCOPES",
+    "PROBLEMS",
+    "App",
+    "AsgiScope",
+    "Drain",
+    "HttpTelemetry",
+    "LifespanError",
+    "Listener",
+    "Message",
+    "Peer",
+    "Principal",
+    "Problem",
+    "Receive",
+    "RequestContext",
+    "Scope",
+    "ScopeOf",
+    "Send",
+    "ServeConnection",
+    "Server",
+    "Site",
+    "Token",
+    "TokenFile",
+    "create_token",
+    "document",
+    "list_tokens",
+    "open_listeners",
+    "open_server",
+    "revoke_token",
+    "send_problem",
+]

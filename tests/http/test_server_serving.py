@@ -1,0 +1,88 @@
+"""The life of connections and requests. Every test has real sockets on loopback and an end to its patience."""
+
+import trio
+
+from tests.http.server_rig import PATIENCE, App, Client, request, serving
+
+
+async def test_a_request_is_answered_and_the_connection_is_kept():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        for body in (b"one", b"two", b""):
+            await client.send(request(body=body))
+            answer = await client.answer()
+            assert (answer.status, answer.body) == (200, body)
+
+
+async def test_pipelined_requests_are_answered_in_their_order():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        bodies = [b"%d" % n for n in range(50)]
+        await client.send(b"".join(request(body=body) for body in bodies))
+        assert [(await client.answer()).body for _ in bodies] == bodies
+
+
+async def test_a_body_in_single_bytes_and_in_chunks_arrives_whole():
+    raw = (
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3;ext=1\r\nabc\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"
+    )
+    async with serving() as rig, Client(await rig.connect()) as client:
+        for byte in raw:
+            await client.send(bytes([byte]))
+        assert (await client.answer()).body == b"abc0123456789"
+        await client.send(request(body=b"again"))
+        assert (await client.answer()).body == b"again"
+
+
+async def test_a_large_body_passes_and_one_beyond_the_limit_is_413():
+    async with serving(max_body_bytes=1_000_000) as rig:
+        answer = await rig.ask(request(body=b"x" * 1_000_000))
+        assert answer.body == b"x" * 1_000_000
+
+
+async def test_the_lifespan_runs_once_around_everything():
+    app = App()
+    async with serving(app) as rig:
+        assert app.lifespan == ["lifespan.startup"]
+        await rig.ask(request())
+    assert app.lifespan == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_a_head_answer_has_no_body():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/blind", method="HEAD") + request("/blind"))
+        assert (await client.answer(method="HEAD")).body == b""
+        assert (await client.answer()).body == b"ok"
+
+
+async def test_100_continue_comes_when_the_application_reads_and_not_before_a_refusal():
+    head = "Expect: 100-continue\r\n"
+    raw = request("/echo", body=b"x", headers=head)
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(raw[:-1])
+        with trio.fail_after(PATIENCE):
+            assert await client.stream.receive_some(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"x")
+        assert (await client.answer()).body == b"x"
+        await client.send(request("/echo", method="POST", headers=head + "Content-Length: 9999999999\r\n"))
+        answer = await client.answer(until_closed=True)
+        assert answer.status == 413
+
+
+async def test_a_client_that_leaves_cancels_its_handler():
+    async with serving() as rig:
+        async with Client(await rig.connect()) as client:
+            await client.send(request("/wait"))
+            with trio.fail_after(PATIENCE):
+                await rig.app.entered.wait()
+        with trio.fail_after(PATIENCE):
+            await rig.app.cancelled.wait()
+
+
+async def test_a_client_that_only_stops_sending_still_gets_its_answer():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/wait"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+            await client.stream.send_eof()
+            rig.app.release.set()
+        assert (await client.answer(until_closed=True)).body == b"waited"
