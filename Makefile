@@ -89,7 +89,9 @@ install: ## as root: install below /opt/econeura-daemon, with the systemd units;
 	$(need-venv)
 	@"$(PYTHON)" -m venv --clear '$(PREFIX)'
 	@'$(PREFIX)'/bin/python $(INSTALL) $(LOCKED) requirements.lock
+	@rm -rf build  # setuptools would install what an earlier version left there
 	@'$(PREFIX)'/bin/python $(INSTALL) $(PROJECT) .
+	@rm -rf build
 	@install -d /etc/econeura
 	@for name in econeura.toml econeura.env; do \
 		[ -e /etc/econeura/$$name ] || install -m 0644 config/$$name /etc/econeura/$$name; done

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.core.settings_layers import credential_names
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -88,6 +89,14 @@ def test_it_waits_for_readiness_and_feeds_a_watchdog():
     assert value(SERVICE, "Type") == "notify"
     assert milliseconds(value(SERVICE, "WatchdogSec")) >= 10_000
     assert value(SERVICE, "ExecReload") == "/bin/kill -HUP $MAINPID"
+
+
+def test_every_secret_can_be_a_credential_and_none_has_to_be():
+    known = credential_names()
+    loaded = [credential.split(":") for credential in values(SERVICE, "LoadCredential")]
+    assert {known[name] for name, _ in loaded} == set(known.values())
+    # A name is looked for in /etc/credstore and may be missing; a missing absolute path fails the start.
+    assert [source for _, source in loaded] == [f"econeura-daemon.{name}" for name, _ in loaded]
 
 
 def test_the_socket_is_where_the_daemon_would_listen_by_itself():
