@@ -101,15 +101,22 @@ class Supervised:
         self._enter("starting")
         while True:
             bug: BaseException | None = None
+            pause: float | None = None
             try:
                 await self._run(task_status=first)
             except* Exception as group:  # noqa: BLE001 - every bug is what this is for
                 bug = _sole(group)
+                pause = self._crashed(bug)
+            # What is no bug has passed by here. Not within except*, which would wrap what is raised in a group:
             if bug is None:
                 self._enter("ended")
                 return
-            # Not within except*, which would wrap what is raised here in a group.
-            await trio.sleep(self._crashed(bug))
+            if pause is None:
+                raise LoopFailedError(
+                    f"the loop {self.name} failed {self._budget.max_restarts + 1} times "
+                    f"within {self._budget.within:g} s: {self.last_error}"
+                ) from bug
+            await trio.sleep(pause)
 
     def health(self) -> ComponentHealth:
         """Tell the loop's state. Call it within Trio."""
@@ -132,8 +139,8 @@ class Supervised:
         self.state = state
         self.since = trio.current_time()
 
-    def _crashed(self, error: BaseException) -> float:
-        """Return the pause before the restart, or raise."""
+    def _crashed(self, error: BaseException) -> float | None:
+        """Return the pause before the restart, or None: there is none."""
         self.last_error = f"{type(error).__name__}: {error}"
         pause, self._budget = self._budget.crash(trio.current_time(), self._rng)
         if pause is None:
@@ -141,10 +148,7 @@ class Supervised:
             _log.critical(
                 "loop %s failed for good", self.name, exc_info=error, extra={"restarts": self.restarts}
             )
-            raise LoopFailedError(
-                f"the loop {self.name} failed {self._budget.max_restarts + 1} times "
-                f"within {self._budget.within:g} s: {self.last_error}"
-            ) from error
+            return None
         # Restarting lasts until the loop works again: what fails over and over is seen as one outage.
         if self.state != "restarting":
             self._enter("restarting")
