@@ -1,0 +1,135 @@
+"""Errors become problems (RFC 9457) here, in one table."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from econeura_daemon.api.context import request_context
+from econeura_daemon.api.idempotency import IdempotencyInFlightError, IdempotencyMismatchError
+from econeura_daemon.api.services import services
+from econeura_daemon.core.errors import (
+    ConflictError,
+    EgressRefusedError,
+    Flaw,
+    InvalidInputError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+)
+from econeura_daemon.server import PROBLEMS, Problem, document
+
+MEDIA_TYPE = "application/problem+json"
+
+CATALOGUE: Mapping[str, tuple[int, str]] = {**PROBLEMS, "outcome-unknown": (500, "Outcome unknown")}
+"""Every slug that the daemon can answer with, with its status and title; ``docs/http-api.md`` lists them."""
+
+_log = logging.getLogger(__name__)
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_RETRY_SOON: Headers = ((b"retry-after", b"1"),)
+_RETRY_LATER: Headers = ((b"retry-after", b"5"),)
+
+
+@attrs.frozen
+class _Answer:
+    """What an error is answered with; ``detail`` None: what it says of itself, which must be fit to show."""
+
+    slug: str
+    detail: str | None = None
+    headers: Headers = ()
+
+
+ANSWERS: Mapping[type[Exception], _Answer] = {
+    NotFoundError: _Answer("not-found"),
+    ConflictError: _Answer("conflict"),
+    EgressRefusedError: _Answer("invalid-input"),
+    IdempotencyMismatchError: _Answer("idempotency-mismatch"),
+    IdempotencyInFlightError: _Answer("idempotency-in-flight", headers=_RETRY_SOON),
+    StoreBusyError: _Answer(
+        "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", _RETRY_SOON
+    ),
+    StoreFullError: _Answer("store-full", "No space is left; nothing was stored"),
+    StoreError: _Answer(
+        "store-unavailable", "The database does not answer as it should; nothing was stored", _RETRY_LATER
+    ),
+    OutcomeUnknownError: _Answer(
+        "outcome-unknown",
+        "The database was lost while this was being stored: it may be stored or not. "
+        "Send it again with the same id or Idempotency-Key",
+    ),
+}
+"""The most special type counts. What is not here is a bug, and a 500."""
+
+_OF_STATUS = {
+    400: "invalid-input",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+}
+"""The problems that Quart and werkzeug find."""
+
+
+def install(app: Quart) -> None:
+    """Let the app answer every error with a problem."""
+    app.register_error_handler(InvalidInputError, _invalid)
+    for kind, answer in ANSWERS.items():
+        app.register_error_handler(kind, _handler(answer))
+    app.register_error_handler(HTTPException, _of_werkzeug)
+    app.register_error_handler(Exception, _bug)
+
+
+def problem(slug: str, detail: str, *, details: Sequence[Flaw] = (), headers: Headers = ()) -> Problem:
+    """Return the problem with this slug, one of `CATALOGUE`."""
+    status, title = CATALOGUE[slug]
+    return Problem(slug, title, status, detail, details, headers)
+
+
+def problem_reply(found: Problem) -> Response:
+    """Answer the present request with a problem."""
+    body = document(found, request_context().request_id, services().clock.now())
+    response = Response(body, status=found.status, content_type=MEDIA_TYPE)
+    response.headers["Cache-Control"] = "no-store"
+    for name, value in found.headers:
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+def _handler(answer: _Answer) -> Callable[[Exception], Any]:
+    async def handle(error: Exception) -> Response:
+        found = problem(answer.slug, answer.detail or str(error), headers=answer.headers)
+        if found.status >= 500:
+            _log.warning("answered %s: %s", answer.slug, error)
+        return problem_reply(found)
+
+    return handle
+
+
+async def _invalid(error: InvalidInputError) -> Response:
+    return problem_reply(problem("invalid-input", error.summary, details=error.flaws))
+
+
+async def _of_werkzeug(error: HTTPException) -> Response:
+    slug = _OF_STATUS.get(error.code or 500)
+    if slug is None:
+        return await _bug(error)
+    headers: Headers = ()
+    if isinstance(error, MethodNotAllowed):
+        headers = ((b"allow", ", ".join(sorted(error.valid_methods or ())).encode()),)
+    return problem_reply(problem(slug, error.description or "", headers=headers))
+
+
+async def _bug(error: Exception) -> Response:
+    context = request_context()
+    _log.error("request %s failed", context.request_id, exc_info=error)
+    return problem_reply(
+        problem("internal-error", f"A bug of the daemon's; its log tells of request {context.request_id}")
+    )

@@ -1,0 +1,63 @@
+"""The envelope of every answer: ``{"success": true, "data": …, "timestamp": …}``."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from quart import Response
+
+from econeura_daemon.api.idempotency import Answer
+from econeura_daemon.api.paging import PageOf
+from econeura_daemon.api.services import services
+from econeura_daemon.core.clock import format_instant, from_ms
+from econeura_daemon.core.jsons import dumps
+
+T = TypeVar("T")
+
+JSON = "application/json"
+
+
+def reply(data: Any, *, status: int = 200) -> Response:
+    """Answer with ``data``."""
+    return reply_json(dumps(data), status=status)
+
+
+def reply_json(data: bytes, *, status: int = 200, at: datetime | None = None) -> Response:
+    """Answer with ``data`` that is JSON already, as of ``at`` (now)."""
+    moment = services().clock.now() if at is None else at
+    success = b"true" if status < 400 else b"false"
+    envelope = b'{"success":%b,"data":%b,"timestamp":"%b"}' % (success, data, format_instant(moment).encode())
+    return Response(envelope, status=status, content_type=JSON)
+
+
+async def reply_page(
+    page: PageOf,
+    rows: Sequence[T],
+    limit: int,
+    position: Callable[[T], int | str],
+    show: Callable[[T], bytes],
+) -> Response:
+    """Answer with a page of ``limit`` rows, of which one more was read if there is one.
+
+    ``position`` is where a row stands in the list, ``show`` writes it as JSON.
+    """
+    shown = rows[:limit]
+    next_cursor = None
+    if len(rows) > limit:
+        next_cursor = await services().cursors.issue(page, position(shown[-1]))
+    return reply_json(b'{"items":[%b],"nextCursor":%b}' % (b",".join(map(show, shown)), dumps(next_cursor)))
+
+
+def reply_once(answer: Answer) -> Response:
+    """Answer with what a deed came to, as of when it was done."""
+    response = reply_json(answer.data, status=answer.status, at=from_ms(answer.at))
+    if answer.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def empty() -> Response:
+    """Answer 204."""
+    response = Response(b"", status=204)
+    response.headers.remove("Content-Type")
+    return response

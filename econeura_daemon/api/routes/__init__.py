@@ -1,0 +1,5 @@
+"""One file of routes a feature; each route is a few lines."""
+
+from econeura_daemon.api.routes import deliveries, events, operations, stream, subscriptions
+
+GROUPS = [operations.routes, events.routes, stream.routes, subscriptions.routes, deliveries.routes]

@@ -1,0 +1,159 @@
+"""Publishing events, and reading them back."""
+
+from quart import Response
+
+from econeura_daemon.api.bodies import idempotency_key, read_body
+from econeura_daemon.api.context import request_context, trace_of
+from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.parameters import EVENT_PATTERN, SINCE, UNTIL
+from econeura_daemon.api.queries import CURSOR, LIMIT
+from econeura_daemon.api.replies import reply_json, reply_once, reply_page
+from econeura_daemon.api.routing import Answered, Routes, current_query
+from econeura_daemon.api.schemas import listed, obj, page_of, ref
+from econeura_daemon.api.services import services
+from econeura_daemon.core.jsons import dumps, loads
+from econeura_daemon.events import PublishBatch, Published, PublishEvent
+from econeura_daemon.server import Scope
+
+routes = Routes("Events")
+
+_INGEST_PROBLEMS = ("overloaded", "store-full", "store-unavailable", "outcome-unknown")
+
+
+def _keep(published: list[Published]) -> bytes:
+    """Write down the ids, and what the answer tells of each."""
+    return dumps([[one.id, one.deliveries, one.duplicate] for one in published])
+
+
+def _show_one(kept: bytes) -> bytes:
+    [[event_id, deliveries, duplicate]] = loads(kept)
+    shown = {"id": event_id, "deliveries": deliveries}
+    return dumps({**shown, "duplicate": True} if duplicate else shown)
+
+
+def _show_all(kept: bytes) -> bytes:
+    items = [
+        {"id": event_id, "deliveries": deliveries, "duplicate": duplicate}
+        for event_id, deliveries, duplicate in loads(kept)
+    ]
+    return dumps({"items": items})
+
+
+_PUBLISH_ONE: Deed[list[Published]] = Deed(
+    status=lambda published: 200 if published[0].duplicate else 202, keep=_keep, show=_show_one, limit=None
+)
+_PUBLISH_ALL: Deed[list[Published]] = Deed(status=lambda _: 202, keep=_keep, show=_show_all, limit=None)
+
+
+@routes.add(
+    "POST",
+    "/v1/events",
+    scope=Scope.PUBLISH,
+    body=PublishEvent,
+    idempotent=True,
+    answers={
+        202: Answered("The event and its deliveries are committed.", ref("Published")),
+        200: Answered("An event with this id is kept already; it is the one told of.", ref("Published")),
+    },
+    problems=_INGEST_PROBLEMS,
+)
+async def publish_event() -> Response:
+    """Publish an event.
+
+    With an `id` of the publisher's own, publishing it again while it is kept changes nothing.
+    """
+    command = await read_body(PublishEvent)
+    return await _publish([command], _PUBLISH_ONE)
+
+
+@routes.add(
+    "POST",
+    "/v1/events/batch",
+    scope=Scope.PUBLISH,
+    body=PublishBatch,
+    idempotent=True,
+    answers={
+        202: Answered(
+            "All events and their deliveries are committed, in the order given.",
+            obj(
+                items=listed(
+                    obj(id={"type": "string"}, deliveries={"type": "integer"}, duplicate={"type": "boolean"})
+                )
+            ),
+        )
+    },
+    problems=_INGEST_PROBLEMS,
+)
+async def publish_batch() -> Response:
+    """Publish 1 to 1000 events, all or none."""
+    batch = await read_body(PublishBatch)
+    return await _publish(list(batch.events), _PUBLISH_ALL)
+
+
+async def _publish(commands: list[PublishEvent], deed: Deed[list[Published]]) -> Response:
+    key = await idempotency_key()
+    trace = trace_of(request_context())
+    publisher = services().publisher
+    answer = await services().keys.once(
+        key, deed, lambda also: publisher.publish(commands, trace=trace, also=also)
+    )
+    return reply_once(answer)
+
+
+@routes.add(
+    "GET",
+    "/v1/events",
+    scope=Scope.READ,
+    query=(EVENT_PATTERN, SINCE, UNTIL, LIMIT, CURSOR),
+    answers={200: Answered("A page of events.", page_of(ref("Event")))},
+)
+async def list_events() -> Response:
+    """List events, newest first."""
+    query = current_query()
+    page = query.page("/v1/events")
+    events = await services().log.page(
+        type=query[EVENT_PATTERN],
+        since=query[SINCE],
+        until=query[UNTIL],
+        before=await services().cursors.read(page, query[CURSOR], int),
+        limit=query[LIMIT] + 1,
+    )
+    return await reply_page(
+        page, events, query[LIMIT], position=lambda event: event.cursor, show=lambda event: event.body
+    )
+
+
+@routes.add(
+    "GET",
+    "/v1/events/{id}",
+    scope=Scope.READ,
+    free_id=True,
+    answers={200: Answered("The event.", ref("Event"))},
+)
+async def get_event(key: str) -> Response:
+    """Read one event."""
+    return reply_json((await services().log.get(key)).body)
+
+
+@routes.add(
+    "GET",
+    "/v1/events/{id}/deliveries",
+    scope=Scope.READ,
+    free_id=True,
+    query=(LIMIT, CURSOR),
+    answers={200: Answered("A page of deliveries.", page_of(ref("Delivery")))},
+)
+async def list_event_deliveries(key: str) -> Response:
+    """List who the event is owed to, and how each delivery stands."""
+    query = current_query()
+    page = query.page(f"/v1/events/{key}/deliveries")
+    before = await services().cursors.read(page, query[CURSOR], str)
+    await services().log.get(key)
+    deliveries = await services().deliveries.page(event_id=key, before=before, limit=query[LIMIT] + 1)
+    return await reply_page(
+        page,
+        deliveries,
+        query[LIMIT],
+        position=lambda delivery: delivery.id,
+        show=lambda delivery: dumps(delivery.to_json()),
+    )

@@ -1,0 +1,116 @@
+"""Subscriptions: who is told of what."""
+
+from typing import Any
+
+from quart import Response
+
+from econeura_daemon.api.bodies import idempotency_key, read_body
+from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.queries import CURSOR, LIMIT
+from econeura_daemon.api.replies import empty, reply, reply_once, reply_page
+from econeura_daemon.api.routing import Answered, Routes, current_query
+from econeura_daemon.api.schemas import page_of, ref
+from econeura_daemon.api.services import services
+from econeura_daemon.core.jsons import dumps
+from econeura_daemon.server import Scope
+from econeura_daemon.webhooks import CreateSubscription, SubscriptionBody, subscription_json
+from econeura_daemon.webhooks.model import Delivery, Subscription
+
+routes = Routes("Subscriptions")
+
+_COLLECTION = "/v1/webhooks/subscriptions"
+_ONE = "/v1/webhooks/subscriptions/{id}"
+_WRITE_PROBLEMS = ("store-full", "store-unavailable", "outcome-unknown")
+
+_CREATE: Deed[Subscription] = Deed(
+    status=lambda _: 201,
+    keep=lambda subscription: dumps(subscription_json(subscription, reveal=True)),
+    show=lambda kept: kept,
+)
+
+
+@routes.add(
+    "POST",
+    _COLLECTION,
+    scope=Scope.ADMIN,
+    body=CreateSubscription,
+    idempotent=True,
+    answers={
+        201: Answered("The subscription; its secret is shown here and never again.", ref("Subscription"))
+    },
+    problems=_WRITE_PROBLEMS,
+)
+async def create_subscription() -> Response:
+    """Subscribe a URL to event types.
+
+    `workers.*` matches at any depth below `workers`, not `workers` itself; `*` matches all.
+    """
+    command = await read_body(CreateSubscription)
+    key = await idempotency_key()
+    subscriptions = services().subscriptions
+    return reply_once(
+        await services().keys.once(key, _CREATE, lambda also: subscriptions.create(command, also=also))
+    )
+
+
+@routes.add(
+    "GET",
+    _COLLECTION,
+    scope=Scope.READ,
+    query=(LIMIT, CURSOR),
+    answers={200: Answered("A page of subscriptions.", page_of(ref("Subscription")))},
+)
+async def list_subscriptions() -> Response:
+    """List subscriptions, newest first."""
+    query = current_query()
+    page = query.page(_COLLECTION)
+    before = await services().cursors.read(page, query[CURSOR], str)
+    subscriptions = await services().subscriptions.page(before, query[LIMIT] + 1)
+    return await reply_page(
+        page,
+        subscriptions,
+        query[LIMIT],
+        position=lambda one: one[0].id,
+        show=lambda one: dumps(_shown(*one)),
+    )
+
+
+@routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The subscription.", ref("Subscription"))})
+async def get_subscription(key: str) -> Response:
+    """Read one subscription."""
+    return reply(_shown(*await services().subscriptions.get(key)))
+
+
+@routes.add(
+    "PATCH",
+    _ONE,
+    scope=Scope.ADMIN,
+    patch=SubscriptionBody,
+    answers={200: Answered("The subscription as it is now.", ref("Subscription"))},
+    problems=_WRITE_PROBLEMS,
+)
+async def patch_subscription(key: str) -> Response:
+    """Change what is given and leave the rest (RFC 7396: null takes a member back to its default).
+
+    `"active": false` holds what is pending and makes nothing new.
+    """
+    changes = await read_body(dict[str, Any])
+    await services().subscriptions.patch(key, changes)
+    return reply(_shown(*await services().subscriptions.get(key)))
+
+
+@routes.add(
+    "DELETE",
+    _ONE,
+    scope=Scope.ADMIN,
+    answers={204: Answered("It is gone; what was pending is canceled.")},
+    problems=_WRITE_PROBLEMS,
+)
+async def delete_subscription(key: str) -> Response:
+    """Delete a subscription and cancel what is pending."""
+    await services().subscriptions.delete(key)
+    return empty()
+
+
+def _shown(subscription: Subscription, last: Delivery | None) -> dict[str, Any]:
+    return subscription_json(subscription, reveal=False, last=last)

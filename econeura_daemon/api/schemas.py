@@ -1,0 +1,214 @@
+"""JSON Schemas: of request bodies made from their attrs classes, of answers written down here.
+
+A test holds the answers of every route against these.
+"""
+
+import enum
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+
+from econeura_daemon.core.structuring import Unset, key_of
+from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+BOOLEAN: Schema = {"type": "boolean"}
+NUMBER: Schema = {"type": "number"}
+INSTANT: Schema = {"type": "string", "format": "date-time"}
+MS: Schema = {"type": "integer", "minimum": 0, "description": "Milliseconds."}
+ANY_OBJECT: Schema = {"type": "object"}
+STRINGS: Schema = {"type": "object", "additionalProperties": STRING}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Allow null too."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def listed(schema: Schema) -> Schema:
+    """A list of such."""
+    return {"type": "array", "items": schema}
+
+
+def obj(**properties: Schema) -> Schema:
+    """An object with these keys, all of them, and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def maybe(schema: Schema, *names: str) -> Schema:
+    """Let these keys of an object be absent."""
+    return {**schema, "required": [name for name in schema["required"] if name not in names]}
+
+
+def values_of(kind: type[enum.Enum]) -> Schema:
+    """One of an enum's values."""
+    return {"type": "string", "enum": [member.value for member in kind]}
+
+
+def ref(name: str) -> Schema:
+    """Point at a named schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page_of(schema: Schema) -> Schema:
+    """A page of a list."""
+    return obj(items=listed(schema), nextCursor=nullable(STRING))
+
+
+def envelope(data: Schema) -> Schema:
+    """What every success is wrapped in."""
+    return obj(success=BOOLEAN, data=data, timestamp=INSTANT)
+
+
+RETRY_POLICY = maybe(
+    obj(
+        maxRetries=COUNT,
+        retryDelay=MS,
+        backoffMultiplier=NUMBER,
+        maxDelay=MS,
+        schedule=nullable(listed(MS)),
+    ),
+    "schedule",
+)
+
+COMPONENTS: Mapping[str, Schema] = {
+    "Event": obj(id=STRING, type=STRING, data=ANY_OBJECT, timestamp=INSTANT, source=STRING, version=STRING),
+    "Published": maybe(obj(id=STRING, deliveries=COUNT, duplicate=BOOLEAN), "duplicate"),
+    "Subscription": obj(
+        id=STRING,
+        url=STRING,
+        events=listed(STRING),
+        secret=STRING,
+        active=BOOLEAN,
+        description=nullable(STRING),
+        headers=STRINGS,
+        retryPolicy=nullable(RETRY_POLICY),
+        maxInFlight=nullable(INTEGER),
+        disabledReason=nullable(STRING),
+        failureCount=COUNT,
+        lastDelivery=nullable(ref("LastDelivery")),
+        createdAt=INSTANT,
+        updatedAt=INSTANT,
+    ),
+    "LastDelivery": obj(
+        id=STRING,
+        eventId=STRING,
+        eventType=STRING,
+        status=values_of(DeliveryStatus),
+        at=nullable(INSTANT),
+        responseCode=nullable(INTEGER),
+    ),
+    "Delivery": obj(
+        id=STRING,
+        eventId=STRING,
+        eventType=STRING,
+        subscriptionId=STRING,
+        url=STRING,
+        status=values_of(DeliveryStatus),
+        attempts=COUNT,
+        maxAttempts=COUNT,
+        nextAttemptAt=nullable(INSTANT),
+        createdAt=INSTANT,
+        lastAttemptAt=nullable(INSTANT),
+        lastError=nullable(STRING),
+        responseCode=nullable(INTEGER),
+        responseTime=nullable(MS),
+    ),
+    "Attempt": obj(
+        id=STRING,
+        number=COUNT,
+        trigger=values_of(Trigger),
+        status=values_of(AttemptStatus),
+        startedAt=INSTANT,
+        durationMs=nullable(MS),
+        statusCode=nullable(INTEGER),
+        error=nullable(STRING),
+        responseHeaders=nullable(STRINGS),
+        responseBody=nullable(STRING),
+    ),
+    "Problem": {
+        **obj(
+            type=STRING,
+            title=STRING,
+            status=INTEGER,
+            detail=STRING,
+            instance=STRING,
+            success=BOOLEAN,
+            error=STRING,
+            details=listed(obj(path=STRING, message=STRING)),
+            timestamp=INSTANT,
+        ),
+        "description": "RFC 9457, with the members that clients of the inherited API read.",
+        "additionalProperties": True,
+    },
+}
+"""The named schemas of the document."""
+
+
+def delivery_with_log() -> Schema:
+    """A single delivery, with its attempts."""
+    delivery = COMPONENTS["Delivery"]
+    return obj(**delivery["properties"], attemptLog=listed(ref("Attempt")))
+
+
+def schema_of(kind: Any) -> Schema:
+    """Return the schema of a type that `core.structuring` reads."""
+    simple = {str: STRING, int: INTEGER, bool: BOOLEAN, float: NUMBER, Any: {}, NoneType: {"type": "null"}}
+    if kind in simple:
+        return dict(simple[kind])
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return listed(schema_of(arguments[0]))
+    if origin in {dict, Mapping}:
+        return (
+            ANY_OBJECT
+            if arguments[1] is Any
+            else {"type": "object", "additionalProperties": schema_of(arguments[1])}
+        )
+    if origin in {Union, UnionType}:
+        given = [schema_of(argument) for argument in arguments if argument is not Unset]
+        return given[0] if len(given) == 1 else {"anyOf": given}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return values_of(kind)
+    return _schema_of_class(kind)
+
+
+def patch_schema_of(cls: type) -> Schema:
+    """Return the schema of a patch (RFC 7396) to what ``cls`` describes."""
+    schema = _schema_of_class(cls)
+    properties = {
+        name: {key: value for key, value in member.items() if key != "default"}
+        for name, member in schema["properties"].items()
+    }
+    return {**schema, "properties": properties, "required": []}
+
+
+def _schema_of_class(cls: type) -> Schema:
+    fields = attrs.fields(attrs.resolve_types(cls))
+    schema: Schema = {
+        "type": "object",
+        "properties": {key_of(field.name): _schema_of_field(field) for field in fields},
+        "required": [key_of(field.name) for field in fields if field.default is attrs.NOTHING],
+        "additionalProperties": False,
+    }
+    if cls.__doc__:
+        schema["description"] = " ".join(cls.__doc__.split())
+    return schema
+
+
+def _schema_of_field(field: "attrs.Attribute[Any]") -> Schema:
+    schema = schema_of(field.type)
+    if isinstance(field.default, str | int | float) and not isinstance(field.default, enum.Enum):
+        schema = {**schema, "default": field.default}
+    return schema

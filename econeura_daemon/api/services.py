@@ -1,0 +1,56 @@
+"""What the routes act on, handed to the app when it is made."""
+
+from random import Random
+
+import attrs
+import trio
+from quart import current_app
+
+from econeura_daemon.api.idempotency import IdempotencyKeys
+from econeura_daemon.api.paging import Cursors
+from econeura_daemon.core.clock import Clock
+from econeura_daemon.core.settings import Settings
+from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.storage import Store
+from econeura_daemon.telemetry import HealthBoard, Metrics
+from econeura_daemon.webhooks import Deliveries, Subscriptions
+
+_NAME = "econeura"
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """The features behind the API. Made on the event loop, when the daemon opens its HTTP surface."""
+
+    settings: Settings
+    clock: Clock
+    rng: Random = attrs.field(repr=False)
+    store: Store
+    log: EventLog
+    publisher: Publisher
+    subscriptions: Subscriptions
+    deliveries: Deliveries
+    health: HealthBoard
+    metrics: Metrics
+    cursors: Cursors = attrs.field(init=False)
+    keys: IdempotencyKeys = attrs.field(init=False)
+    started: float = attrs.field(init=False, factory=trio.current_time)
+    """By Trio's clock, in seconds."""
+
+    @cursors.default
+    def _make_cursors(self) -> Cursors:
+        return Cursors(self.store, self.rng)
+
+    @keys.default
+    def _make_keys(self) -> IdempotencyKeys:
+        return IdempotencyKeys(self.store, self.clock)
+
+    def install(self, extensions: dict[str, object]) -> None:
+        """Let the routes of an app find these services."""
+        extensions[_NAME] = self
+
+
+def services() -> Services:
+    """Return the services of the app that handles the present request."""
+    found: Services = current_app.extensions[_NAME]
+    return found

@@ -1,0 +1,154 @@
+"""Server-Sent Events: the tail of the event log, in pieces, at the reader's own pace.
+
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. A stream holds one batch of events at
+a time, read from the log when the one before was taken: a slow reader costs a slow reader, and no memory.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import attrs
+import trio
+from quart.wrappers.response import ResponseBody
+
+from econeura_daemon.core.errors import StoreError
+from econeura_daemon.core.jsons import dumps
+from econeura_daemon.events import EventLog, StoredEvent
+from econeura_daemon.storage import Watch
+
+KEEP_ALIVE = 15.0
+"""Seconds between comment lines: proxies give up on a silent connection after 30 s and more."""
+
+BATCH = 100
+"""Events looked at in one reading."""
+
+MAX_BEHIND = 10_000
+"""Events by which a reader that was at the log's end may fall behind before it is told and closed."""
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/event-stream"
+
+_OPENING = b": econeura-daemon\nretry: 1000\n\n"
+_COMMENT = b": \n\n"
+
+
+@attrs.frozen
+class Start:
+    """Where a stream begins: after ``cursor``, ``lost`` if what was asked for is not kept any more."""
+
+    cursor: int
+    lost: bool = False
+
+
+def start_of(asked: int | None, oldest: int, newest: int) -> Start:
+    """Return where to begin for a reader that saw everything up to ``asked`` (None: nothing but what comes).
+
+    ``oldest`` and ``newest`` are the log's bounds, both 0 if it is empty. A cursor beyond the newest is
+    one of a log that was lost or put back from a backup: what the reader missed cannot be told.
+    """
+    if asked is None:
+        return Start(newest)
+    if newest == 0:
+        return Start(asked)
+    if asked > newest:
+        return Start(newest, lost=True)
+    if asked < oldest - 1:
+        return Start(oldest - 1, lost=True)
+    return Start(asked)
+
+
+class EventStream(ResponseBody):
+    """The body of a stream: an async iterator of pieces, open for the length of its block.
+
+    It ends when the daemon drains, or when the reader fell behind; the pieces say which.
+    """
+
+    def __init__(self, log: EventLog, start: Start, patterns: Sequence[str], draining: trio.Event) -> None:
+        self._log = log
+        self._cursor = start.cursor
+        self._patterns = tuple(patterns)
+        self._draining = draining
+        self._open = ExitStack()
+        self._watch: Watch | None = None
+        self._next = [_OPENING, lagged(start.cursor, lost=True)] if start.lost else [_OPENING]
+        self._at_end = False
+        """The reader has been at the log's end since it began."""
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        self._watch = self._open.enter_context(self._log.watch())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece, once there is one."""
+        while not self._next:
+            if self._closing or self._draining.is_set():
+                raise StopAsyncIteration
+            try:
+                await self._read()
+            except StoreError:
+                _log.warning("a stream ends at cursor %d: the log cannot be read", self._cursor)
+                self._closing = True  # the reader comes back with its cursor
+        return self._next.pop(0)
+
+    async def _read(self) -> None:
+        events, cursor = await self._log.after(self._cursor, self._patterns, BATCH)
+        if events:
+            self._next.append(b"".join(map(piece, events)))
+        if cursor == self._cursor:
+            self._at_end = True
+            await self._wait()
+        elif cursor - self._cursor >= BATCH:
+            await self._look_behind(cursor)
+        self._cursor = cursor
+
+    async def _look_behind(self, cursor: int) -> None:
+        """After a full batch there may be much more; and what follows may be gone already."""
+        oldest, newest = await self._log.bounds()
+        if cursor < oldest - 1:
+            self._next.append(lagged(cursor, lost=False))
+            self._closing = True  # its next start is told what is lost
+        elif self._at_end and newest - cursor > MAX_BEHIND:
+            self._next.append(lagged(cursor, lost=False))
+            self._closing = True
+
+    async def _wait(self) -> None:
+        """Return when something was appended, when the daemon drains, or with a comment to send."""
+        assert self._watch is not None, "a stream is read inside its block"
+        with trio.move_on_after(KEEP_ALIVE) as quiet:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_then_cancel, self._draining.wait, nursery.cancel_scope)
+                await self._watch.wait()
+                nursery.cancel_scope.cancel()
+        if quiet.cancelled_caught:
+            self._next.append(_COMMENT)
+
+
+async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
+
+
+def piece(event: StoredEvent) -> bytes:
+    """Return one event as it is sent. Its body is compact JSON, so no line break stands in it."""
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.cursor, event.type.encode(), event.body)
+
+
+def lagged(cursor: int, *, lost: bool) -> bytes:
+    """Return the word to a reader that is behind: where to resume, and whether something is gone for good."""
+    return b"id: %d\nevent: lagged\ndata: %b\n\n" % (cursor, dumps({"cursor": cursor, "lost": lost}))

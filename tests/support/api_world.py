@@ -1,0 +1,141 @@
+"""The real app behind the server's real layers, over a store of the test's choice; only sockets are missing."""
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import attrs
+import httpx
+import trio
+
+from econeura_daemon.api import Services, create_app, scope_of
+from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
+from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.server import Peer
+from econeura_daemon.server.connection import Drain
+from econeura_daemon.server.layers.shed import Slots
+from econeura_daemon.server.stack import build_stack
+from econeura_daemon.storage import open_store
+from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
+from econeura_daemon.webhooks import Claimant, Deliveries, Lanes, Policies, SubscriptionFanOut, Subscriptions
+
+ORIGIN = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+BASE_URL = "http://localhost:3001"
+
+
+class TrioClock:
+    """The wall clock rides Trio's, from a fixed beginning; ``shift`` is a step of the wall clock."""
+
+    def __init__(self):
+        self.shift = timedelta()
+        self._trio = trio.lowlevel.current_clock()  # works ask it from the writer's thread too
+        self._origin = self._trio.current_time()
+
+    def now(self):
+        return ORIGIN + self.shift + timedelta(seconds=self._trio.current_time() - self._origin)
+
+
+class NoTokens:
+    def authenticate(self, text, now):
+        return None
+
+
+@attrs.define
+class World:
+    """What a test acts on."""
+
+    services: Services
+    app: object
+    asgi: object
+    drain: Drain
+    clock: TrioClock
+    client: httpx.AsyncClient
+    fan_out: SubscriptionFanOut
+    tokens: object
+
+    async def post(self, path, body, **headers):
+        """Post JSON; a keyword ``idempotency_key`` is the header Idempotency-Key."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.post(path, json=body, headers=named)
+
+    async def counts(self):
+        """Return how many rows each table has that a request could write."""
+        names = ("events", "deliveries", "subscriptions", "idempotency_keys")
+
+        def work(connection):
+            import sqlalchemy as sa
+
+            return {
+                name: connection.execute(sa.text(f"SELECT count(*) FROM {name}")).scalar_one()
+                for name in names
+            }
+
+        return await self.services.store.read(work)
+
+
+@asynccontextmanager
+async def open_world(store, *, settings=None, tokens=None, log=None, auth_required=False):
+    """Open the API over ``store``, behind the layers, with an in-process client."""
+    settings = settings or Settings()
+    clock, rng = TrioClock(), Random(7)
+    policies = Policies(settings.webhooks)
+    claimant = Claimant("daemon", "run", None)
+    fan_out = SubscriptionFanOut(lanes=Lanes(16), claimant=claimant, policies=policies, rng=rng)
+    log = log or EventLog(store, fan_out)
+    health = HealthBoard()
+    health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
+    metrics = Metrics()
+    services = Services(
+        settings=settings,
+        clock=clock,
+        rng=rng,
+        store=store,
+        log=log,
+        publisher=Publisher(store, log, clock, rng),
+        subscriptions=Subscriptions(store=store, policies=policies, claimant=claimant, clock=clock, rng=rng),
+        deliveries=Deliveries(store),
+        health=health,
+        metrics=metrics,
+    )
+    app = create_app(services)
+    drain = Drain()
+    tokens = tokens or NoTokens()
+    limit = settings.http.max_concurrent_requests
+    stack = build_stack(
+        app,
+        settings.http,
+        clock=clock,
+        rng=rng,
+        drain=drain,
+        telemetry=metrics,
+        tokens=tokens,
+        auth_required=auth_required,
+        scope_of=scope_of,
+        host_names=["localhost:3001"],
+        slots=Slots(limit, limit),
+        access_log=False,
+    )
+    asgi = from_this_machine(stack)
+    transport = httpx.ASGITransport(app=asgi)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+        yield World(services, app, asgi, drain, clock, client, fan_out, tokens)
+
+
+@asynccontextmanager
+async def open_sqlite_world(folder, *, settings=None, **more):
+    """Open the API over a real SQLite store in ``folder``."""
+    async with (
+        open_store(StorageSettings(), folder) as store,
+        open_world(store, settings=settings or Settings(webhooks=WebhookSettings()), **more) as world,
+    ):
+        yield world
+
+
+def from_this_machine(app):
+    """Say of each request that its peer is local, as a connection does."""
+
+    async def serve(scope, receive, send):
+        scope["econeura.peer"] = Peer("127.0.0.1:40000", is_local=True)
+        await app(scope, receive, send)
+
+    return serve
