@@ -113,9 +113,9 @@ def state_directory(environ: Mapping[str, str]) -> str | None:
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return given
-    if environ.get("XDG_STATE_HOME"):
-        return f"{environ['XDG_STATE_HOME']}/econeura"
-    return f"{environ['HOME']}/.local/state/econeura" if environ.get("HOME") else None
+    if environ.get("XDG_STATE_HOME", "").startswith("/"):  # relative ones are invalid by the specification
+        return f"{environ['XDG_STATE_HOME']}/econeura-daemon"
+    return f"{environ['HOME']}/.local/state/econeura-daemon" if environ.get("HOME") else None
 
 
 def _refusal(flaws: Sequence[Flaw]) -> SettingsError:

@@ -30,16 +30,17 @@ def mistakes(text: str = "", **environ: str) -> list[str]:
 def test_nothing_at_all_gives_the_defaults_and_says_where_state_lives():
     settings = settings_from()
     assert settings.http == Settings().http
-    assert settings.daemon.state_dir == "/home/u/.local/state/econeura"
-    assert settings.storage.url == "sqlite:////home/u/.local/state/econeura/econeura.db"
+    assert settings.daemon.state_dir == "/home/u/.local/state/econeura-daemon"
+    assert settings.storage.url == "sqlite:////home/u/.local/state/econeura-daemon/econeura.db"
 
 
 @pytest.mark.parametrize(
     ("environ", "directory"),
     [
         ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/var/lib/a"),
-        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/econeura"),
-        ({"HOME": "/h"}, "/h/.local/state/econeura"),
+        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/econeura-daemon"),
+        ({"XDG_STATE_HOME": "x", "HOME": "/h"}, "/h/.local/state/econeura-daemon"),
+        ({"HOME": "/h"}, "/h/.local/state/econeura-daemon"),
         ({}, None),
     ],
 )
@@ -59,7 +60,7 @@ def test_a_relative_or_home_path_is_made_whole():
     assert effective(sources).settings.daemon.state_dir == "/srv/x/state"
     assert settings_from("[daemon]\nstate_dir = '~/e'").daemon.state_dir == "/home/u/e"
     assert settings_from(ECONEURA__STORAGE__URL="sqlite:///{state_dir}/other.db").storage.url == (
-        "sqlite:////home/u/.local/state/econeura/other.db"
+        "sqlite:////home/u/.local/state/econeura-daemon/other.db"
     )
 
 

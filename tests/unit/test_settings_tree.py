@@ -117,7 +117,7 @@ def test_the_reference_names_every_setting_with_its_default():
         expected[setting.name.replace("*", "<type>")] = text
     expected["storage.url"] = "`sqlite:///{state_dir}/econeura.db`"
     expected["daemon.state_dir"] = (
-        "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/econeura`, else `~/.local/state/econeura`"
+        "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/econeura-daemon`, else `~/.local/state/econeura-daemon`"
     )
     assert rows == expected
 
