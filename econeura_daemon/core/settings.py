@@ -127,7 +127,7 @@ class WebhookSettings:
     """Verifies inbound webhooks and signs subscriptions that were created without a secret."""
     allowed_networks: tuple[IpNetwork, ...] = ()
     """What the egress guard lets through beside the public internet."""
-    max_in_flight: int = attrs.field(default=256, validator=between(1, 10_000))
+    max_in_flight: int = attrs.field(default=512, validator=between(1, 10_000))
     """Attempts under way at once, over all subscriptions."""
     subscription_max_in_flight: int = attrs.field(default=10, validator=between(1, 1000))
     """Attempts under way at once for one subscription that does not say its own."""

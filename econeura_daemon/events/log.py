@@ -1,6 +1,6 @@
 """The event log: the only source of events, inside anyone's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -32,9 +32,17 @@ class EventLog:
     A cursor is the event's place in the log, a growing integer; the order of cursors is the order of commits.
     """
 
-    def __init__(self, store: Store, fan_out: FanOut = owed_to_nobody) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fan_out: FanOut = owed_to_nobody,
+        *,
+        appended: Callable[[], None] | None = None,
+    ) -> None:
+        """``appended`` is called on the event loop for each event that was committed."""
         self._store = store
         self._fan_out = fan_out
+        self._appended = appended
 
     def append(self, connection: Connection, event: Event) -> Published:
         """Write the event and its deliveries in the transaction of ``connection``; wake who follows the log.
@@ -45,6 +53,8 @@ class EventLog:
             return Published(event.id, sql.count_deliveries(connection, event.id), duplicate=True)
         deliveries = self._fan_out(connection, event)
         connection.announce(TOPIC)
+        if self._appended is not None:
+            connection.after_commit(self._appended)
         return Published(event.id, deliveries)
 
     async def get(self, event_id: str) -> StoredEvent:

@@ -24,9 +24,10 @@ from econeura_daemon.core.ids import new_id
 from econeura_daemon.storage import Connection, Store
 from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
-from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing
+from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.recorder import Recorder
+from econeura_daemon.webhooks.schedule import Step
 from econeura_daemon.webhooks.store import claims
 from econeura_daemon.webhooks.store.claims import Claimant
 
@@ -51,8 +52,8 @@ Send = Callable[[Outgoing], Awaitable[AttemptOutcome]]
 class Observer(Protocol):
     """What the dispatcher tells of each attempt, for the metrics."""
 
-    def attempted(self, outgoing: Outgoing, outcome: AttemptOutcome, now: int) -> None:
-        """An attempt was recorded; ``now`` in milliseconds since the epoch."""
+    def attempted(self, outgoing: Outgoing, outcome: AttemptOutcome, step: Step, now: int) -> None:
+        """An attempt was recorded, and what follows it; ``now`` in milliseconds since the epoch."""
         ...
 
 
@@ -98,6 +99,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Look for due deliveries now. Call on the event loop."""
         self._wake.set()
+
+    def resume(self, subscription: Subscription, due_at: int) -> None:
+        """Note that something waits for a subscription that is active again. Call on the event loop."""
+        self._note(subscription, due_at)
+        self.wake()
 
     def drain(self) -> None:
         """Claim nothing more; attempts under way go on. Safe from any thread."""
@@ -146,9 +152,13 @@ class Dispatcher:
 
     async def rescan(self) -> None:
         """Note, for every active subscription, when the first of what waits in the store is due."""
-        for key, due_at, limit in await self._store.read(claims.waiting_lanes):
-            self._lanes.waits_too(key, due_at, limit or self._policies.settings.subscription_max_in_flight)
+        for subscription, due_at in await self._store.read(claims.waiting_lanes):
+            self._note(subscription, due_at)
         self.wake()
+
+    def _note(self, subscription: Subscription, due_at: int) -> None:
+        limit, standing = self._policies.max_in_flight(subscription), self._policies.standing(subscription)
+        self._lanes.waits_too(subscription.id, due_at, limit, standing)
 
     async def recover(self) -> None:
         """Free what died with its claimant: earlier runs of this daemon, lapsed leases of others."""
@@ -204,8 +214,8 @@ class Dispatcher:
         """Make one attempt; whatever goes wrong with it stays here."""
         try:
             outcome = await self._send_one(one)
-            await self._recorder.record(one, outcome)
-            self._observer.attempted(one, outcome, to_ms(self._clock.now()))
+            step = await self._recorder.record(one, outcome)
+            self._observer.attempted(one, outcome, step, to_ms(self._clock.now()))
         except trio.Cancelled:
             raise
         except Exception:

@@ -83,7 +83,7 @@ class SubscriptionFanOut:
             if subscription.id == event.about:
                 continue
             limit = self._policies.max_in_flight(subscription)
-            claimed = self._lanes.take(subscription.id, limit)
+            claimed = self._lanes.take(subscription.id, limit, self._policies.standing(subscription))
             birth = Birth(
                 id=new_id("del", event.occurred_at, self._rng),
                 event_id=event.id,

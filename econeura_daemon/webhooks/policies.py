@@ -1,6 +1,7 @@
 """What holds for a subscription: what it says itself, else what the settings say."""
 
 from econeura_daemon.core.settings import WebhookSettings
+from econeura_daemon.webhooks.lanes import Standing
 from econeura_daemon.webhooks.model import RetryPolicy, Subscription
 from econeura_daemon.webhooks.schedule import default_policy
 
@@ -33,3 +34,10 @@ class Policies:
     def max_in_flight(self, subscription: Subscription) -> int:
         """Return how many attempts to the subscription may be under way at once."""
         return subscription.max_in_flight or self._settings.subscription_max_in_flight
+
+    @staticmethod
+    def standing(subscription: Subscription) -> Standing:
+        """Return what its record says of a subscription's receiver."""
+        if subscription.failure_count > 0:
+            return Standing.FAILING
+        return Standing.FRESH if subscription.last_delivery_at is None else Standing.GOOD

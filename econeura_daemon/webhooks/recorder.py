@@ -53,8 +53,8 @@ class Recorder:
         self._rng = rng
         self._healthy_since: dict[str, int] = {}
 
-    async def record(self, outgoing: Outgoing, outcome: AttemptOutcome) -> None:
-        """Return once the outcome is committed. Cancelled, it still has some seconds to get there."""
+    async def record(self, outgoing: Outgoing, outcome: AttemptOutcome) -> Step:
+        """Return what follows once the outcome is committed. Cancelled, it still has some seconds to get there."""
         now = to_ms(self._clock.now())
         policy = self._policies.retry(outgoing.subscription)
         step = next_step(outcome, outgoing.number, outgoing.max_attempts, policy, now, self._rng)
@@ -74,6 +74,7 @@ class Recorder:
             else:
                 break
         self._adapt(outgoing, outcome)
+        return step
 
     def _write(
         self, connection: Connection, *, outgoing: Outgoing, outcome: AttemptOutcome, step: Step, now: int

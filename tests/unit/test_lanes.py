@@ -3,12 +3,17 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from econeura_daemon.webhooks.lanes import Lanes
+from econeura_daemon.webhooks.lanes import REMEMBERED, Lanes, Standing
 
 
-def opened(most: int) -> Lanes:
+def opened(most: int, *good: str) -> Lanes:
+    """Return open lanes; those of ``good`` have proved themselves, and allow ten."""
     lanes = Lanes(most)
     lanes.open()
+    for key in good:
+        assert lanes.take(key, 10)
+        lanes.succeeded(key)
+        lanes.give(key)
     return lanes
 
 
@@ -22,18 +27,31 @@ def test_nothing_is_given_out_before_the_lanes_are_opened_and_after_they_are_clo
 
 
 def test_a_lane_has_no_more_slots_than_its_own_limit():
-    lanes = opened(10)
+    lanes = opened(10, "a", "b")
     assert [lanes.take("a", 2) for _ in range(3)] == [True, True, False]
     assert lanes.take("b", 2)
 
 
 def test_all_lanes_together_have_no_more_slots_than_the_limit_over_all():
-    lanes = opened(3)
+    lanes = opened(3, "a", "b", "c")
     assert [lanes.take(key, 2) for key in "aabbc"] == [True, True, True, False, False]
 
 
+def test_a_fresh_lane_may_use_its_limit_while_there_is_room():
+    lanes = opened(40)
+    assert [lanes.take("a", 4) for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_when_fresh_lanes_are_many_each_has_one_slot():
+    lanes = opened(16)
+    for n in range(20):
+        lanes.waits_too(f"fresh{n}", n, 10)
+    taken = lanes.take_due(20, 100)
+    assert taken == {"fresh0": 4, "fresh1": 1, "fresh2": 1, "fresh3": 1, "fresh4": 1}
+
+
 def test_a_birth_does_not_overtake_what_waits_in_its_lane():
-    lanes = opened(10)
+    lanes = opened(10, "a", "b")
     lanes.waits_too("a", 5, 10)
     assert not lanes.take("a", 10)
     assert lanes.take("b", 10)
@@ -43,7 +61,7 @@ def test_a_birth_does_not_overtake_what_waits_in_its_lane():
 
 
 def test_what_is_not_due_yet_is_not_taken_and_tells_when_it_will_be():
-    lanes = opened(10)
+    lanes = opened(10, "a")
     lanes.waits_too("a", 100, 10)
     assert lanes.take_due(99, 10) == {}
     assert lanes.next_due() == 100
@@ -51,14 +69,14 @@ def test_what_is_not_due_yet_is_not_taken_and_tells_when_it_will_be():
 
 
 def test_the_lane_that_is_due_longest_comes_first():
-    lanes = opened(2)
+    lanes = opened(2, "late", "early")
     lanes.waits_too("late", 20, 5)
     lanes.waits_too("early", 10, 5)
     assert lanes.take_due(30, 10) == {"early": 2}
 
 
 def test_a_claim_that_failed_gives_its_slots_back_and_the_lane_is_due_again():
-    lanes = opened(10)
+    lanes = opened(10, "a")
     lanes.waits_too("a", 5, 4)
     assert lanes.take_due(5, 10) == {"a": 4}
     assert lanes.take_due(5, 10) == {}
@@ -67,7 +85,7 @@ def test_a_claim_that_failed_gives_its_slots_back_and_the_lane_is_due_again():
 
 
 def test_a_lane_without_room_is_due_as_soon_as_a_slot_is_free():
-    lanes = opened(10)
+    lanes = opened(10, "a")
     assert lanes.take("a", 1)
     lanes.waits_too("a", 5, 1)
     assert lanes.next_due() is None
@@ -76,7 +94,7 @@ def test_a_lane_without_room_is_due_as_soon_as_a_slot_is_free():
 
 
 def test_an_overloaded_receiver_halves_its_lane_and_each_success_widens_it_by_one():
-    lanes = opened(100)
+    lanes = opened(100, "a")
     assert lanes.take("a", 8)
     lanes.failed("a", overloaded=True)
     lanes.failed("a", overloaded=True)
@@ -86,7 +104,7 @@ def test_an_overloaded_receiver_halves_its_lane_and_each_success_widens_it_by_on
 
 
 def test_halving_stops_at_one():
-    lanes = opened(100)
+    lanes = opened(100, "a")
     assert lanes.take("a", 4)
     for _ in range(10):
         lanes.failed("a", overloaded=True)
@@ -94,28 +112,45 @@ def test_halving_stops_at_one():
     assert [lanes.take("a", 4) for _ in range(2)] == [True, False]
 
 
-def test_troubled_lanes_share_half_of_the_slots_however_many_they_are():
-    lanes = opened(8)
+def test_failing_lanes_share_a_quarter_of_the_slots_however_many_they_are():
+    lanes = opened(16, "alive")
     for n in range(20):
-        lanes.waits_too(f"dead{n}", 0, 4)
-        lanes.failed(f"dead{n}", overloaded=False)
+        lanes.waits_too(f"dead{n}", 0, 4, Standing.FAILING)
     assert sum(lanes.take_due(0, 100).values()) == 4
     assert lanes.next_due() is None
-    assert [lanes.take("alive", 10) for _ in range(5)] == [True] * 4 + [False]
+    assert [lanes.take("alive", 20) for _ in range(13)] == [True] * 12 + [False]
 
 
-def test_a_healthy_lane_is_served_although_troubled_ones_are_due_longer():
+def test_fresh_and_failing_lanes_share_half_of_the_slots():
+    lanes = opened(16, "alive")
+    for n in range(20):
+        lanes.waits_too(f"dead{n}", 0, 4, Standing.FAILING)
+        lanes.waits_too(f"fresh{n}", 0, 4)
+    taken = lanes.take_due(0, 100)
+    assert sum(taken.values()) == 8
+    assert sum(slots for key, slots in taken.items() if key.startswith("dead")) <= 4
+    assert [lanes.take("alive", 20) for _ in range(9)] == [True] * 8 + [False]
+
+
+def test_fresh_lanes_are_served_before_failing_ones_that_are_due_longer():
+    lanes = opened(8)
+    for n in range(4):
+        lanes.waits_too(f"dead{n}", 0, 4, Standing.FAILING)
+        lanes.waits_too(f"fresh{n}", 9, 1)
+    assert sorted(lanes.take_due(9, 4)) == ["fresh0", "fresh1", "fresh2", "fresh3"]
+
+
+def test_a_failing_lane_that_comes_back_leaves_its_share_to_others():
     lanes = opened(4)
-    for n in range(10):
-        lanes.waits_too(f"dead{n}", 0, 4)
-        lanes.failed(f"dead{n}", overloaded=False)
-    lanes.take_due(0, 100)
-    lanes.waits_too("alive", 50, 4)
-    assert lanes.take_due(50, 100) == {"alive": 2}
+    lanes.waits_too("a", 0, 4, Standing.FAILING)
+    lanes.waits_too("b", 0, 4, Standing.FAILING)
+    assert lanes.take_due(0, 10) == {"a": 1}
+    lanes.succeeded("a")
+    assert lanes.take_due(0, 10) == {"a": 1, "b": 1}
 
 
 def test_lowering_the_limit_over_all_waits_for_slots_to_come_back():
-    lanes = opened(4)
+    lanes = opened(4, "a", "b")
     assert all(lanes.take("a", 4) for _ in range(4))
     lanes.resize(2)
     lanes.give("a", 2)
@@ -124,11 +159,13 @@ def test_lowering_the_limit_over_all_waits_for_slots_to_come_back():
     assert lanes.take("b", 4)
 
 
-def test_an_idle_healthy_lane_is_forgotten():
+def test_lanes_without_work_are_remembered_up_to_a_bound():
     lanes = opened(4)
-    assert lanes.take("a", 4)
-    lanes.give("a")
-    assert lanes.statistics().lanes == 0
+    for n in range(REMEMBERED + 50):
+        assert lanes.take(f"{n}", 4)
+        lanes.succeeded(f"{n}")
+        lanes.give(f"{n}")
+    assert lanes.statistics().lanes == REMEMBERED
 
 
 class LanesMachine(RuleBasedStateMachine):

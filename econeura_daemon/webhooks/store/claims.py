@@ -15,7 +15,8 @@ from econeura_daemon.core.jsons import dumps
 from econeura_daemon.storage import Connection, Hot, tables
 from econeura_daemon.storage.dialect import insert as insert_or
 from econeura_daemon.storage.dialect import now_ms
-from econeura_daemon.webhooks.model import AttemptOutcome, AttemptStatus, DeliveryStatus, Outgoing
+from econeura_daemon.webhooks.model import AttemptOutcome, AttemptStatus, DeliveryStatus, Outgoing, Subscription
+from econeura_daemon.webhooks.schedule import describe
 from econeura_daemon.webhooks.store import subscriptions
 
 _deliveries = tables.deliveries
@@ -173,20 +174,34 @@ _totals = tables.delivery_totals
 _counted = insert_or(_totals).values(
     daemon_id=given("g_daemon_id"),
     created=given("g_created"),
-    delivered=given("g_delivered"),
-    failed=given("g_failed"),
+    delivered=0,
+    failed=0,
     canceled=given("g_canceled"),
 )
 _COUNT = Hot(
     _counted.on_conflict_do_update(
         index_elements=[_totals.c.daemon_id],
+        set_={name: _totals.c[name] + _counted.excluded[name] for name in ("created", "canceled")},
+    ),
+    "g_daemon_id", "g_created", "g_canceled",
+)  # fmt: skip
+
+_ended = sa.select(
+    given("g_daemon_id", type_=sa.Text), sa.literal(0), given("g_delivered", type_=sa.BigInteger),
+    given("g_failed", type_=sa.BigInteger), sa.literal(0),
+).where(sa.exists(sa.select(_deliveries.c.id).where(*_held)))  # fmt: skip
+_COUNT_END = Hot(
+    insert_or(_totals)
+    .from_select(["daemon_id", "created", "delivered", "failed", "canceled"], _ended)
+    .on_conflict_do_update(
+        index_elements=[_totals.c.daemon_id],
         set_={
-            name: _totals.c[name] + _counted.excluded[name]
-            for name in ("created", "delivered", "failed", "canceled")
+            name: _totals.c[name] + _counted.excluded[name] for name in ("delivered", "failed")
         },
     ),
-    "g_daemon_id", "g_created", "g_delivered", "g_failed", "g_canceled",
+    "g_daemon_id", "g_delivered", "g_failed", "g_id", "g_claimed_by",
 )  # fmt: skip
+"""Run before the delivery is finished: only an end that the claim still allows is counted."""
 
 UNKNOWN_ERROR = "the daemon stopped between the send and the record: whether the receiver got it is unknown"
 
@@ -302,21 +317,15 @@ def record(
         None if headers is None else dumps(dict(headers)).decode(), outcome.response_body,
         outgoing.delivery_id, outgoing.number,
     )])  # fmt: skip
+    ends = (int(status is DeliveryStatus.DELIVERED), int(status is DeliveryStatus.FAILED))
+    if any(ends):
+        connection.run(
+            _COUNT_END, [(claimant.daemon_id, *ends, outgoing.delivery_id, claimant.mark)]
+        )
     connection.run(_FINISH_DELIVERY, [(
-        status.value, next_attempt_at, failure_text(outcome), outcome.status_code, outcome.duration_ms,
+        status.value, next_attempt_at, None if outcome.succeeded else describe(outcome), outcome.status_code, outcome.duration_ms,
         outgoing.delivery_id, claimant.mark,
     )])  # fmt: skip
-    if status is DeliveryStatus.DELIVERED:
-        _count(connection, claimant, delivered=1)
-    elif status is DeliveryStatus.FAILED:
-        _count(connection, claimant, failed=1)
-
-
-def failure_text(outcome: AttemptOutcome) -> str | None:
-    """Return why the attempt failed, in words; None for a success."""
-    if outcome.succeeded:
-        return None
-    return outcome.error or f"the receiver answered {outcome.status_code}"
 
 
 def give_back(connection: Connection, outgoing: Iterable[Outgoing], now: int, claimant: Claimant) -> None:
@@ -402,20 +411,12 @@ def cancel_some(connection: Connection, subscription_id: str, most: int, claiman
     return canceled
 
 
-def _count(
-    connection: Connection,
-    claimant: Claimant,
-    *,
-    created: int = 0,
-    delivered: int = 0,
-    failed: int = 0,
-    canceled: int = 0,
-) -> None:
-    connection.run(_COUNT, [(claimant.daemon_id, created, delivered, failed, canceled)])
+def _count(connection: Connection, claimant: Claimant, *, created: int = 0, canceled: int = 0) -> None:
+    connection.run(_COUNT, [(claimant.daemon_id, created, canceled)])
 
 
-def waiting_lanes(connection: Connection) -> list[tuple[str, int, int | None]]:
-    """Return (subscription, first due, its maxInFlight) of active subscriptions for which something waits.
+def waiting_lanes(connection: Connection) -> list[tuple[Subscription, int]]:
+    """Return active subscriptions for which something waits, and when the first of it is due.
 
     One look into the index a subscription, whatever the backlog.
     """
@@ -427,10 +428,11 @@ def waiting_lanes(connection: Connection) -> list[tuple[str, int, int | None]]:
         .correlate(tables.subscriptions)
         .scalar_subquery()
     )
-    lanes = sa.select(
-        tables.subscriptions.c.id, first.label("due_at"), tables.subscriptions.c.max_in_flight
-    ).where(tables.subscriptions.c.active.is_(sa.true()))
-    return [(row.id, row.due_at, row.max_in_flight) for row in connection.execute(lanes) if row.due_at is not None]
+    active = sa.select(tables.subscriptions, first.label("due_at")).where(
+        tables.subscriptions.c.active.is_(sa.true())
+    )
+    rows = connection.execute(active)
+    return [(subscriptions.from_row(row), row.due_at) for row in rows if row.due_at is not None]
 
 
 def deleted_with_rest(connection: Connection) -> list[str]:
