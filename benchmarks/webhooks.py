@@ -118,7 +118,7 @@ class Bench:
                 targets.append(target)
             for number in range(rounds):
                 for target in targets:
-                    figures = await one_round(target, self.sinks, load)
+                    figures = await one_round(target, self.sinks, load, self.folder)
                     measured[target.point.label].append(figures)
                     say(
                         f"{name}: round {number + 1} of {rounds}, {target.point.label}: "

@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from benchmarks.harness.client import Client, closed_loop, open_loop
 from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.report import full_commit_us
 from benchmarks.harness.systems import SECRET, Target
 
 PATIENCE = 30.0
@@ -64,10 +65,11 @@ class Load:
     batches: bool = False
 
 
-async def one_round(target: Target, sinks: Sinks, load: Load) -> dict[str, Any]:
-    """Measure once; what is returned is numbers only."""
+async def one_round(target: Target, sinks: Sinks, load: Load, folder: Path) -> dict[str, Any]:
+    """Measure once; numbers only. What a commit costs at present is tried in ``folder``."""
+    disk = {"full_commit_us": full_commit_us(folder)}
     latency = await _latency(target, sinks, load) if load.latency_seconds else {}
-    return latency | await _throughput(target, sinks, load)
+    return disk | latency | await _throughput(target, sinks, load)
 
 
 async def warm_up(target: Target, sinks: Sinks, load: Load) -> None:

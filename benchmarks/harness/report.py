@@ -68,6 +68,7 @@ LINES = (
     ("refused (not a 202)", "refused", 0),
     ("refused, at the rate", "latency_refused", 0),
     ("delivered twice", "repeats", 0),
+    ("a one-row commit, us", "full_commit_us", 0),
 )
 
 
