@@ -107,7 +107,7 @@ class Supervised:
             except* Exception as group:  # noqa: BLE001 - every bug is what this is for
                 bug = _sole(group)
                 pause = self._crashed(bug)
-            # What is no bug has passed by here. Not within except*, which would wrap what is raised in a group:
+            # What is no bug has passed by here. Raised within except*, an error would be wrapped in a group.
             if bug is None:
                 self._enter("ended")
                 return
