@@ -12,13 +12,7 @@ from econeura_daemon.core.settings import MeshSettings, Settings
 ANY_TYPE = "*"
 """Stands in a path for the service type: ``mesh.*.retries``."""
 
-NEEDS_RESTART = (
-    "daemon.state_dir",
-    "http.bind",
-    "http.unix_socket_mode",
-    "storage.",
-    "webhooks.lease_ms",
-)
+NEEDS_RESTART = ("daemon.", "http.", "storage.", "auth.", "webhooks.lease_ms", "log.access")
 """What a running daemon has built itself upon; everything else takes effect on SIGHUP."""
 
 

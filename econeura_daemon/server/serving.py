@@ -49,7 +49,7 @@ class Server:
         self._listeners = listeners
         self._serve = serve
         self._nursery = nursery
-        self._accepting = trio.CancelScope()
+        self._accepting: list[trio.CancelScope] = []
         self._refusing = 0
         self.urls = [listener.url for listener in listeners]
         """Where it can be reached, with real ports."""
@@ -73,7 +73,8 @@ class Server:
         """
         if self.draining.is_set():
             return
-        self._accepting.cancel()
+        for scope in self._accepting:
+            scope.cancel()
         self._site.drain.begin()
         for listener in self._listeners:
             self._take_queued(listener)
@@ -91,7 +92,9 @@ class Server:
     async def accept(self, listener: Listener) -> None:
         """Accept connections until `stop_accepting`."""
         socket = trio.SocketListener(trio.socket.from_stdlib_socket(listener.socket))
-        with self._accepting:
+        scope = trio.CancelScope()
+        self._accepting.append(scope)
+        with scope:
             while True:
                 try:
                     stream = await socket.accept()

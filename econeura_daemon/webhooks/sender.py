@@ -77,11 +77,15 @@ class Sender:
         rng: Random | None = None,
     ) -> None:
         self._transport = transport
-        self._timeout_ms = settings.timeout_ms
         self._clock = clock
         self._rng = rng or SystemRandom()
-        self._extensions = {"timeout": {"connect": settings.connect_timeout_ms / 1000}}
         self._prepared: dict[str, _Prepared] = {}
+        self.use(settings)
+
+    def use(self, settings: WebhookSettings) -> None:
+        """Take the time limits of ``settings`` from the next attempt on."""
+        self._timeout_ms = settings.timeout_ms
+        self._extensions = {"timeout": {"connect": settings.connect_timeout_ms / 1000}}
 
     async def send(self, outgoing: Outgoing) -> AttemptOutcome:
         """Make one attempt and tell how it went. Nothing but `trio.Cancelled` is ever raised."""

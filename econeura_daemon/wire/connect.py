@@ -33,6 +33,10 @@ class Connector:
         self._context: ssl.SSLContext | None = None
         self._context_lock = trio.Lock()
 
+    def use(self, guard: EgressGuard) -> None:
+        """Ask another guard from the next connection on."""
+        self._guard = guard
+
     async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> trio.SocketStream:
         """Connect to the first address of ``host`` that answers, within ``timeout`` seconds in all.
 

@@ -70,6 +70,10 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         busy = sum(1 for pool in self._pools.values() if pool.users)
         return f"<GuardedTransport: {len(self._pools)} origins, {busy} busy>"
 
+    def use(self, guard: EgressGuard) -> None:
+        """Ask another guard from the next connection on; connections that are open were allowed, and stay."""
+        self._connector.use(guard)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return the answer's head, its body still to be read."""
         url = request.url

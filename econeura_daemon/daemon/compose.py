@@ -1,0 +1,228 @@
+"""The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
+
+    state directory → store → events → webhooks dispatcher → watchdog → http
+
+The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
+`Observer`) meets here and nowhere else.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from econeura_daemon.api import Services, create_app, scope_of
+from econeura_daemon.core.clock import Clock
+from econeura_daemon.core.settings import Settings
+from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
+from econeura_daemon.daemon.notify import Notifier
+from econeura_daemon.daemon.observing import (
+    DeliveryObserver,
+    database_health,
+    dispatcher_health,
+    observe_lanes,
+    observe_store,
+)
+from econeura_daemon.daemon.reloading import Reloader
+from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
+from econeura_daemon.daemon.supervise import Supervised
+from econeura_daemon.daemon.watchdog import Watchdog
+from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.server import Server, TokenFile, open_listeners, open_server
+from econeura_daemon.storage import Store, open_store
+from econeura_daemon.telemetry import HealthBoard, Metrics
+from econeura_daemon.webhooks import (
+    Claimant,
+    Deliveries,
+    Lanes,
+    Policies,
+    Recorder,
+    SubscriptionFanOut,
+    Subscriptions,
+    open_dispatcher,
+)
+from econeura_daemon.webhooks.sender import Sender
+from econeura_daemon.wire import open_transport
+
+log = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class Daemon:
+    """A daemon at work: ready for as long as the block of `open_daemon` lasts."""
+
+    state: StateDir
+    server: Server
+    services: Services
+    reloader: Reloader
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it can be reached, with real ports."""
+        return self.server.urls
+
+
+class _Loops:
+    """Supervises the features' loops, and remembers them for health."""
+
+    def __init__(self, metrics: Metrics, rng: Random) -> None:
+        self._metrics = metrics
+        self._rng = rng
+        self._by_name: dict[str, Supervised] = {}
+
+    def supervised(self, name: str, loop: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the loop under supervision."""
+        one = Supervised(name, loop, rng=self._rng, on_restart=self._metrics.loop_restarts.inc)
+        self._by_name[name] = one
+        return one.run
+
+    def __getitem__(self, name: str) -> Supervised:
+        return self._by_name[name]
+
+
+@asynccontextmanager
+async def open_daemon(
+    settings: Settings,
+    clock: Clock,
+    rng: Random,
+    *,
+    drain: Drain,
+    environ: Mapping[str, str],
+    notifier: Notifier | None = None,
+) -> AsyncGenerator[Daemon]:
+    """Run a daemon for the length of the block; leave the block drained.
+
+    ``settings`` name the state directory and the database. When ``drain`` begins every intake closes at once;
+    leaving the block begins it. Raises `SettingsError`, `StateDirectoryHeldError`, `StoreError`.
+    """
+    metrics, health = Metrics(), HealthBoard()
+    loops = _Loops(metrics, rng)
+    with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state:
+        tokens = TokenFile(state.path)
+        listeners = open_listeners(settings.http, environ, has_tokens=tokens.has_tokens)
+        async with open_store(settings.storage, state.path) as store:
+            observe_store(metrics, store)
+            health.add("database", lambda: database_health(store))
+            async with (
+                _open_webhooks(settings, clock, rng, state, store, metrics, health, loops, drain) as webhooks,
+                _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
+            ):
+                services = Services(
+                    settings=settings,
+                    clock=clock,
+                    rng=rng,
+                    store=store,
+                    log=webhooks.events,
+                    publisher=Publisher(store, webhooks.events, clock, rng),
+                    subscriptions=webhooks.subscriptions,
+                    deliveries=Deliveries(store),
+                    health=health,
+                    metrics=metrics,
+                )
+                async with open_server(
+                    create_app(services),
+                    listeners,
+                    settings.http,
+                    clock=clock,
+                    rng=rng,
+                    tokens=tokens,
+                    auth_required=settings.auth.required,
+                    scope_of=scope_of,
+                    telemetry=metrics,
+                    drain_timeout_ms=int(settings.daemon.drain_timeout_ms * HTTP_SHARE),
+                    access_log=settings.log.access,
+                ) as server:
+                    drain.closes(server.stop_accepting)
+                    try:
+                        yield Daemon(
+                            state=state, server=server, services=services, reloader=webhooks.reloader
+                        )
+                    finally:
+                        drain.begin()
+
+
+@attrs.frozen(kw_only=True)
+class _Webhooks:
+    events: EventLog
+    subscriptions: Subscriptions
+    reloader: Reloader
+
+
+@asynccontextmanager
+async def _open_webhooks(
+    settings: Settings,
+    clock: Clock,
+    rng: Random,
+    state: StateDir,
+    store: Store,
+    metrics: Metrics,
+    health: HealthBoard,
+    loops: _Loops,
+    drain: Drain,
+) -> AsyncGenerator[_Webhooks]:
+    """The event log and the dispatcher, which need each other: events are owed, and owing makes events."""
+    is_shared = store.statistics().backend != "sqlite"
+    claimant = Claimant(state.daemon_id, state.run_id, settings.webhooks.lease_ms if is_shared else None)
+    lanes = Lanes(settings.webhooks.max_in_flight)
+    policies = Policies(settings.webhooks)
+    fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
+    events = EventLog(store, fan_out, appended=metrics.events_published.inc)
+    recorder = Recorder(
+        store=store, events=events, lanes=lanes, policies=policies, claimant=claimant, clock=clock, rng=rng
+    )
+    async with open_transport(settings.webhooks) as transport:
+        sender = Sender(transport, settings.webhooks, clock, rng)
+        async with open_dispatcher(
+            store=store,
+            lanes=lanes,
+            claimant=claimant,
+            policies=policies,
+            fan_out=fan_out,
+            send=sender.send,
+            recorder=recorder,
+            observer=DeliveryObserver(metrics),
+            clock=clock,
+            rng=rng,
+            supervised=loops.supervised,
+            drain_until=drain.deadline,
+        ) as dispatcher:
+            drain.closes(dispatcher.drain)
+            observe_lanes(metrics, lanes)
+            health.add(
+                "dispatcher", lambda: dispatcher_health(loops["dispatcher"].health(), dispatcher, lanes)
+            )
+            subscriptions = Subscriptions(
+                store=store,
+                policies=policies,
+                claimant=claimant,
+                clock=clock,
+                rng=rng,
+                resumed=dispatcher.resume,
+            )
+            await subscriptions.finish_deletions()
+            yield _Webhooks(
+                events=events,
+                subscriptions=subscriptions,
+                reloader=Reloader(settings, policies=policies, lanes=lanes, sender=sender, transport=transport),
+            )
+
+
+@asynccontextmanager
+async def _open_watchdog(
+    notifier: Notifier, clock: Clock, store: Store, metrics: Metrics, health: HealthBoard
+) -> AsyncGenerator[None]:
+    watchdog = Watchdog(
+        notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe
+    )
+    health.add("event_loop", watchdog.health)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watchdog.run)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,133 @@
+"""The process: settings, logging, signals, systemd and exit codes around `open_daemon`."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from random import SystemRandom
+
+import trio
+
+from econeura_daemon._version import VERSION
+from econeura_daemon.core.clock import SystemClock, format_instant
+from econeura_daemon.core.errors import EconeuraError, SettingsError, StateDirectoryHeldError
+from econeura_daemon.core.settings import Settings
+from econeura_daemon.core.settings_sources import load_settings
+from econeura_daemon.daemon.compose import open_daemon
+from econeura_daemon.daemon.drain import Drain
+from econeura_daemon.daemon.notify import Notifier, open_notifier
+from econeura_daemon.daemon.ready import Ready, remove_ready, start_ticks, write_ready
+from econeura_daemon.daemon.signals import GRACE, HardStop, open_hard_stop, open_signals
+from econeura_daemon.telemetry.logs import Logs, announce, open_logging
+
+EXIT_DRAINED, EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 0, 1, 75, 78
+"""docs/http-api.md, "Starting it"; 70 is the hard stop's."""
+
+log = logging.getLogger(__name__)
+
+
+def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> int:
+    """Run a daemon until it is told to stop; return the exit code.
+
+    ``config``: the file that was named on the command line. ``environ``: the process's environment, out of
+    which what systemd says to this process alone is taken.
+    """
+    surroundings = os.environ if environ is None else environ
+    try:
+        settings = load_settings(config, surroundings).settings
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    seconds = settings.daemon.drain_timeout_ms / 1000
+    with (
+        open_logging(settings.log) as logs,
+        open_notifier(surroundings) as notifier,
+        open_hard_stop(seconds + GRACE) as hard_stop,
+    ):
+        logs.hide(settings.webhooks.secret)
+        process = partial(_process, settings, config, surroundings, logs, notifier, hard_stop)
+        return _exit_code(process, notifier)
+
+
+def _exit_code(process: Callable[..., object], notifier: Notifier) -> int:
+    """Run the process and turn how it ended into an exit code; its errors are logged."""
+    code = EXIT_DRAINED
+    try:
+        trio.run(process)
+    except* StateDirectoryHeldError as held:
+        code = _failed(held, EXIT_HELD, notifier)
+    except* SettingsError as wrong:
+        code = _failed(wrong, EXIT_CONFIGURATION, notifier)
+    except* EconeuraError as refused:
+        code = code or _failed(refused, EXIT_FAILED, notifier)
+    except* Exception:
+        log.exception("the daemon failed")
+        code = code or EXIT_FAILED
+    if code == EXIT_DRAINED:
+        log.info("drained")
+    return code
+
+
+def _failed(group: BaseExceptionGroup[EconeuraError], code: int, notifier: Notifier) -> int:
+    for error in _leaves(group):
+        log.critical("%s", error)
+        notifier.status(str(error).partition("\n")[0])
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[EconeuraError]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+async def _process(
+    settings: Settings,
+    config: str | None,
+    environ: MutableMapping[str, str],
+    logs: Logs,
+    notifier: Notifier,
+    hard_stop: HardStop,
+) -> None:
+    clock, rng = SystemClock(), SystemRandom()
+    drain = Drain(settings.daemon.drain_timeout_ms / 1000)
+    stop = trio.CancelScope()
+
+    def begin_drain() -> None:
+        notifier.stopping("draining")
+        drain.begin()
+
+    async def reload() -> None:
+        notifier.reloading()
+        try:
+            new = (await trio.to_thread.run_sync(load_settings, config, environ)).settings
+            logs.apply(new.log)
+            logs.hide(new.webhooks.secret)
+            daemon.reloader.apply(new)
+        finally:
+            notifier.ready("ready")
+
+    with stop:
+        async with open_daemon(
+            settings, clock, rng, drain=drain, environ=environ, notifier=notifier
+        ) as daemon:
+            ready = Ready(
+                urls=tuple(daemon.urls),
+                pid=os.getpid(),
+                version=VERSION,
+                started_at=format_instant(clock.now()),
+                run_id=daemon.state.run_id,
+                start_ticks=start_ticks(os.getpid()),
+            )
+            async with open_signals(
+                hard_stop=hard_stop, drain=begin_drain, cancel=stop.cancel, reload=reload
+            ):
+                write_ready(daemon.state.path, ready)
+                try:
+                    announce("ready", **ready.fields())
+                    notifier.ready(f"ready at {', '.join(daemon.urls)}")
+                    await drain.begun.wait()
+                finally:
+                    remove_ready(daemon.state.path)
