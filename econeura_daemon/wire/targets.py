@@ -78,8 +78,10 @@ def _host_flaws(netloc: str, host: str, guard: EgressGuard | None) -> list[str]:
         return _address_flaws(netloc, host, guard)
     try:
         ascii_host = host if host.isascii() else idna.encode(host).decode("ascii")
+        if "xn--" in ascii_host:
+            idna.decode(ascii_host)
     except (idna.IDNAError, UnicodeError) as error:
-        return [f"the host {host!r} has no form in the DNS (IDNA): {error}"]
+        return [f"the host {host!r} is no internationalized name (IDNA 2008): {error}"]
     labels = ascii_host.removesuffix(".").split(".")
     if _NUMBER.fullmatch(labels[-1]):
         # Resolvers read 2130706433, 0x7f.1, 0177.0.0.1, 127.1 as 127.0.0.1: WHATWG URL, "ends in a number".
