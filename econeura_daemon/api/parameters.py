@@ -5,16 +5,24 @@ from collections.abc import Sequence
 from econeura_daemon.api.queries import Parameter, choice_of, instant
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.events import pattern_flaw
+from econeura_daemon.events.model import type_flaw
 from econeura_daemon.webhooks.model import DeliveryStatus
 
 MAX_PATTERNS = 50
 _MAX_ID_LENGTH = 128
 
-_one_status = choice_of(*DeliveryStatus)
+_one_status = choice_of(*(status.value for status in DeliveryStatus))
 
 
 def _pattern(text: str) -> str:
     flaw = pattern_flaw(text)
+    if flaw is not None:
+        raise ValueError(flaw)
+    return text
+
+
+def _exact_type(text: str) -> str:
+    flaw = type_flaw(text)
     if flaw is not None:
         raise ValueError(flaw)
     return text
@@ -48,7 +56,7 @@ EVENT_PATTERN: Parameter[str | None] = Parameter(
     doc="An event type, `prefix.*` for everything below a prefix, or `*`.",
 )
 EVENT_TYPE: Parameter[str | None] = Parameter(
-    name="eventType", read=_pattern, default=None, schema=_TEXT, doc="Only of this event type."
+    name="eventType", read=_exact_type, default=None, schema=_TEXT, doc="Only of this event type."
 )
 EVENT_ID: Parameter[str | None] = Parameter(
     name="eventId", read=_id, default=None, schema=_TEXT, doc="Only of this event."
@@ -60,7 +68,7 @@ STATUS: Parameter[DeliveryStatus | None] = Parameter(
     name="status",
     read=_status,
     default=None,
-    schema={"type": "string", "enum": list(DeliveryStatus)},
+    schema={"type": "string", "enum": [status.value for status in DeliveryStatus]},
     doc="Only in this status.",
 )
 SINCE: Parameter[int | None] = Parameter(

@@ -12,12 +12,16 @@ from quart import Quart, Response, g, request
 
 from econeura_daemon.api.context import request_context
 from econeura_daemon.api.queries import Parameter, Query, parse_query
+from econeura_daemon.core.errors import NotFoundError
+from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import Scope
 
 View = Callable[..., Awaitable[Response]]
 Schema = Mapping[str, Any]
 
 _ID = "{id}"
+_ANY_ID = re.compile(r"[\x21-\x7e]{1,128}")
+"""What any id looks like, ours and the publishers' own."""
 _SAFE = {"GET", "HEAD"}
 
 
@@ -127,6 +131,9 @@ def scope_in(routes: list[Route], method: str, path: str) -> Scope | None:
 def _view(route: Route) -> View:
     async def view(**ids: str) -> Response:
         request_context().route = route.path
+        for key in ids.values():
+            if _ANY_ID.fullmatch(key) is None:  # nor may it reach a database: PostgreSQL refuses NUL
+                raise NotFoundError("thing with the id", shortened(key))
         if route.query is not None:
             g.query = parse_query(request.query_string, route.query)
         return await route.view(**ids)

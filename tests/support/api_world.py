@@ -1,4 +1,4 @@
-"""The real app behind the server's real layers, over a store of the test's choice; only sockets are missing."""
+"""The real app behind the real layers, over a store of the test's choice; only sockets are missing."""
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
