@@ -77,7 +77,7 @@ def open_state_dir(path: Path, clock: Clock, rng: Random) -> Generator[StateDir]
             raise _refusal(path, error) from error
         yield StateDir(path, daemon_id, new_id("run", clock.now(), rng))
     finally:
-        # Closing alone would leave the lock with a child that was forked a moment ago. The file stays: removing it
+        # Closing alone would leave the lock with a child forked a moment ago. The file stays: removing it
         # would let a third daemon lock a new one while a second looks at this.
         fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
