@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 from econeura_daemon.core.errors import Flaw, InvalidInputError, SettingsError
+from econeura_daemon.core.locations import DEFAULT_FILE, state_directory
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_layers import (
     Layer,
@@ -33,9 +34,6 @@ from econeura_daemon.core.settings_layers import (
 )
 from econeura_daemon.core.settings_tree import flatten
 from econeura_daemon.core.structuring import structure_settings
-
-DEFAULT_FILE = "/etc/econeura/econeura.toml"
-"""Read when no other file is named; it need not be there."""
 
 MAX_SECRET_BYTES = 64 * 1024
 
@@ -106,16 +104,6 @@ def effective(sources: Sources) -> Effective:
         raise _refusal(list(error.flaws)) from None
     settings = _located(settings, sources)
     return Effective(settings, _origins(settings, layers))
-
-
-def state_directory(environ: Mapping[str, str]) -> str | None:
-    """Return where state lives when no setting says: systemd's directory, else the user's own."""
-    given = environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return given
-    if environ.get("XDG_STATE_HOME", "").startswith("/"):  # relative ones are invalid by the specification
-        return f"{environ['XDG_STATE_HOME']}/econeura-daemon"
-    return f"{environ['HOME']}/.local/state/econeura-daemon" if environ.get("HOME") else None
 
 
 def _refusal(flaws: Sequence[Flaw]) -> SettingsError:

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from econeura_daemon.core.errors import SettingsError
+from econeura_daemon.core.locations import state_directory
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_sources import (
     SecretFile,
     Sources,
     effective,
     load_settings,
-    state_directory,
 )
 
 HOME = {"HOME": "/home/u"}
