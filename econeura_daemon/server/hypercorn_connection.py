@@ -114,6 +114,7 @@ class _Connection:
         self._framer = Framer()
         self._out = bytearray()
         self._exchange: _Exchange | None = None
+        self._is_refused = False
         socket = stream.socket
         client, server = socket.getpeername(), socket.getsockname()
         self._protocol = H11Protocol(
@@ -134,7 +135,11 @@ class _Connection:
         except PeerGoneError:
             served = False
         if served:
-            await self._wire.hang_up()
+            # What was refused, or answered before its end, may still be arriving.
+            if self._is_refused or self._framer.in_body or self._framer.buffered:
+                await self._wire.hang_up()
+            else:
+                self._wire.send_end()
         else:
             self._nursery.cancel_scope.cancel()
 
@@ -230,6 +235,7 @@ class _Connection:
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer what no application will see."""
+        self._is_refused = True
         problem = Problem.of(refusal.slug, refusal.detail)
         self._site.telemetry.request_done("-", None, problem.status, 0.0)
         request_id = new_request_id(self._site.rng)

@@ -47,9 +47,10 @@ class Server:
     ) -> None:
         self._site = site
         self._listeners = listeners
+        self._sources = [trio.SocketListener(trio.socket.from_stdlib_socket(it.socket)) for it in listeners]
         self._serve = serve
         self._nursery = nursery
-        self._accepting: list[trio.CancelScope] = []
+        self._accepting = trio.CancelScope()
         self._refusing = 0
         self.urls = [listener.url for listener in listeners]
         """Where it can be reached, with real ports."""
@@ -73,8 +74,7 @@ class Server:
         """
         if self.draining.is_set():
             return
-        for scope in self._accepting:
-            scope.cancel()
+        self._accepting.cancel()
         self._site.drain.begin()
         for listener in self._listeners:
             self._take_queued(listener)
@@ -89,22 +89,24 @@ class Server:
             accepted.setblocking(False)
             self._admit(trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
 
-    async def accept(self, listener: Listener) -> None:
+    async def run(self) -> None:
         """Accept connections until `stop_accepting`."""
-        socket = trio.SocketListener(trio.socket.from_stdlib_socket(listener.socket))
-        scope = trio.CancelScope()
-        self._accepting.append(scope)
-        with scope:
-            while True:
-                try:
-                    stream = await socket.accept()
-                except OSError as error:
-                    if error.errno not in _OUT_OF:
-                        raise
-                    log.warning("cannot accept connections: %s", error.strerror)
-                    await trio.sleep(_REST)
-                    continue
-                self._admit(stream)
+        with self._accepting:
+            async with trio.open_nursery() as nursery:
+                for source in self._sources:
+                    nursery.start_soon(self._accept, source)
+
+    async def _accept(self, source: trio.SocketListener) -> None:
+        while True:
+            try:
+                stream = await source.accept()
+            except OSError as error:
+                if error.errno not in _OUT_OF:
+                    raise
+                log.warning("cannot accept connections: %s", error.strerror)
+                await trio.sleep(_REST)
+                continue
+            self._admit(stream)
 
     def _admit(self, stream: trio.SocketStream) -> None:
         if self.connections < self._site.settings.max_connections:
@@ -200,8 +202,7 @@ async def open_server(
                 state=state,
             )
             server = Server(site, listeners, connection, nursery)
-            for listener in listeners:
-                nursery.start_soon(server.accept, listener)
+            nursery.start_soon(server.run)
             try:
                 yield server
             finally:

@@ -1,9 +1,11 @@
 """Bytes to and from one peer, with an end to every wait."""
 
+import contextlib
+
 import trio
 
-LINGER = 5.0
-"""Seconds in which a peer may go on sending after its last answer; as nginx's ``lingering_timeout``."""
+LINGER = 2.0
+"""Seconds in which a peer may go on sending after its last answer; like nginx's ``lingering_timeout``."""
 LINGER_BYTES = 16 * 1024 * 1024
 READ_SIZE = 64 * 1024
 
@@ -61,6 +63,11 @@ class Wire:
                     raise PeerGoneError
             self.torn = False
 
+    def send_end(self) -> None:
+        """Say that no more will be sent."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(trio.socket.SHUT_WR)
+
     async def hang_up(self) -> None:
         """Say that no more will be sent, and take what the peer still sends for a moment, unread.
 
@@ -69,10 +76,7 @@ class Wire:
         """
         if self.torn:
             return
-        try:
-            self._socket.shutdown(trio.socket.SHUT_WR)
-        except OSError:
-            return
+        self.send_end()
         left = LINGER_BYTES
         with trio.move_on_after(LINGER):
             while left > 0:

@@ -145,6 +145,12 @@ class Rig:
             return await trio.open_unix_socket(self.path)
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
+    async def wait_for_connections(self, count):
+        """Wait until no more than ``count`` connections are open."""
+        with trio.fail_after(PATIENCE):
+            while self.server.connections > count:  # noqa: ASYNC110 - the server need not tell
+                await trio.sleep(0.01)
+
     async def ask(self, raw, **reading):
         """Send raw bytes on a new connection and return the first answer."""
         async with Client(await self.connect()) as client:

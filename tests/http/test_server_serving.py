@@ -1,4 +1,4 @@
-"""The life of connections and requests. Every test has real sockets on loopback and an end to its patience."""
+"""The life of connections and requests, over real sockets on loopback."""
 
 import trio
 
