@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import re
 import socket
 import stat
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,7 @@ FIRST_PASSED_FD = 3
 """sd_listen_fds(3): passed descriptors begin after the standard three."""
 _MAX_UNIX_PATH = 107
 """unix(7): ``sun_path`` holds 108 bytes, the last one NUL."""
-_TCP = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
-_FD = re.compile(r"fd://(?P<fd>[0-9]+)")
+_MAX_PORT = 65535
 
 
 @attrs.define(eq=False)
@@ -109,21 +107,20 @@ def _passed_descriptors(environ: Mapping[str, str]) -> Sequence[int]:
 
 
 def _open(bind: str, path: str, settings: HttpSettings) -> list[Listener]:
+    """Open one entry of ``http.bind``, whose form the settings have checked."""
     if bind.startswith("unix:"):
         return [_open_unix(bind.removeprefix("unix:"), path, int(settings.unix_socket_mode, 8))]
-    if match := _FD.fullmatch(bind):
-        return [_adopt(int(match["fd"]), f"{path}: {bind}", settings)]
-    match = _TCP.fullmatch(bind)
-    if match is None or int(match["port"]) > 65535:
-        raise SettingsError.at(path, f"expected host:port, unix:PATH or fd://N, got {bind!r}")
-    return _open_tcp(match["host"].strip("[]"), int(match["port"]), path, settings)
+    if bind.startswith("fd://"):
+        return [_adopt(int(bind.removeprefix("fd://")), bind, settings)]
+    host, _, port = bind.rpartition(":")
+    if int(port) > _MAX_PORT:
+        raise SettingsError.at(path, f"expected a port of at most {_MAX_PORT}, got {port}")
+    return _open_tcp(host.strip("[]"), int(port), path, settings)
 
 
 def _open_tcp(host: str, port: int, path: str, settings: HttpSettings) -> list[Listener]:
-    """Listen on every address of ``host`` (``localhost`` has two); ``*`` or nothing: all of this machine's
-    IPv4.
-    """
-    name = "0.0.0.0" if host in {"", "*"} else host  # noqa: S104 - refused without a token
+    """Listen on every address of ``host`` (``localhost`` has two); ``*``: all IPv4 of this machine."""
+    name = "0.0.0.0" if host == "*" else host  # noqa: S104 - refused without a token
     shown = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -149,7 +149,7 @@ def read_tokens(path: Path) -> list[Token]:
     except OSError as error:
         raise SettingsError.at(str(path), f"cannot be read: {error.strerror}") from error
     try:
-        return [_token(kept) for kept in loads(raw)["tokens"]]
+        return [_token(dict(kept)) for kept in loads(raw)["tokens"]]
     except (InvalidInputError, KeyError, TypeError, ValueError) as error:
         raise SettingsError.at(
             str(path), "is damaged: restore it from a backup, or remove it and create the tokens anew"
