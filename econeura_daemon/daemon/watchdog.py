@@ -86,6 +86,7 @@ class Watchdog:
         self._boot_time = boot_time
         self._lags: list[float] = []
         self._answered = float("-inf")
+        self._trouble = ""
         self._hungry: str | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
@@ -141,33 +142,35 @@ class Watchdog:
             try:
                 await self._ping()
             except StoreError as error:
-                _log.warning("the store did not answer the watchdog: %s", error)
+                self._trouble = f": {error}"
             else:
                 self._answered = trio.current_time()
+                self._trouble = ""
             if not started:
                 started = True
                 task_status.started()
             await trio.sleep(interval / 4)
 
     async def _feed(self, interval: float) -> None:
+        due = trio.current_time()
         while True:
-            why = self._why_not(interval)
+            why = self._why_not(interval, late=trio.current_time() - due)
             if why is None:
                 self._notifier.watchdog()
             if why != self._hungry:
                 self._hungry = why
-                _log.log(
-                    logging.INFO if why is None else logging.ERROR,
-                    "the watchdog is fed again" if why is None else "the watchdog is not fed: %s",
-                    *([] if why is None else [why]),
-                )
-            await trio.sleep(interval / 2)
+                if why is None:
+                    _log.info("the watchdog is fed again")
+                else:
+                    _log.error("the watchdog is not fed: %s", why)
+            due = trio.current_time() + interval / 2
+            await trio.sleep_until(due)
 
-    def _why_not(self, interval: float) -> str | None:
+    def _why_not(self, interval: float, late: float) -> str | None:
         """Return why systemd should not believe that all is well."""
         silent = trio.current_time() - self._answered
         if silent > interval:
-            return "the store has not answered yet" if silent == float("inf") else "the store does not answer"
-        if self._lags and self._lags[-1] > interval / 4:
+            return f"the store does not answer{self._trouble}"
+        if max([late, *self._lags[-1:]]) > interval / 4:
             return "the event loop lags"
         return None

@@ -95,7 +95,7 @@ def test_a_process_name_with_brackets_and_spaces_is_read():
         stdout=subprocess.PIPE,
     ) as other:
         other.stdout.readline()
-        assert abs(start_ticks(other.pid) - start_ticks(os.getpid())) < 10_000_000
+        assert 0 <= start_ticks(other.pid) - start_ticks(os.getpid()) < 1_000_000
         other.communicate(b"\n", timeout=30)
 
 

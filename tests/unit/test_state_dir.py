@@ -87,14 +87,26 @@ def test_a_killed_daemon_holds_nothing(tmp_path):
 
 
 def test_a_child_that_outlives_the_daemon_holds_nothing(tmp_path):
-    wait = [sys.executable, "-c", "input()"]
     with opened(tmp_path):
-        child = subprocess.Popen(wait, stdin=subprocess.PIPE, close_fds=False)
+        # A forked child shares the open file, as this duplicate does.
+        [lock] = [
+            int(link.name)
+            for link in Path("/proc/self/fd").iterdir()
+            if os.path.realpath(link) == str((tmp_path / LOCK).resolve())
+        ]
+        childs = os.dup(lock)
+        assert not os.get_inheritable(lock)
     try:
         with opened(tmp_path):
             pass
     finally:
-        child.communicate(b"\n", timeout=30)
+        os.close(childs)
+
+
+def test_of_an_earlier_longer_pid_nothing_remains(tmp_path):
+    (tmp_path / LOCK).write_text("1234567890123\n")
+    with opened(tmp_path):
+        assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
 
 
 def test_an_error_inside_the_block_is_not_taken_for_one_of_the_directory(tmp_path):
