@@ -127,7 +127,7 @@ def cell(value: Any) -> str:
     if isinstance(value, (list, tuple)) and not any(isinstance(item, (dict, list)) for item in value):
         return ", ".join(cell(item) for item in value) or "-"
     if isinstance(value, (dict, list)):
-        return plain(compact(value))
+        return plain(compact(value)) if value else "-"
     return str(value)
 
 
