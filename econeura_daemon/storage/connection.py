@@ -25,7 +25,7 @@ class Connection(Protocol):
         ...
 
     def run(self, hot: Hot, rows: Iterable[Sequence[Any]]) -> None:
-        """Run a hot statement on the driver, once a row of parameters; on PostgreSQL without waiting for it."""
+        """Run a hot statement on the driver, once a row of parameters; PostgreSQL is not waited for."""
         ...
 
     def rows(self, hot: Hot, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -37,7 +37,7 @@ class Connection(Protocol):
         ...
 
     def announce(self, topic: str) -> None:
-        """Once committed, wake whoever watches ``topic``: in this process, and on PostgreSQL in every daemon."""
+        """Once committed, wake who watches ``topic``: in this process, and on PostgreSQL in every daemon."""
         ...
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -48,5 +48,5 @@ class Connection(Protocol):
         ...
 
     def on_rollback(self, action: Callable[[], None]) -> None:
-        """Call ``action`` (from the writer's thread) if this work's changes are undone, also before a second run."""
+        """Call ``action`` (in the writer's thread) if the work's changes are undone, or it runs again."""
         ...

@@ -29,7 +29,7 @@ def compiler_dialect(backend: str) -> sa.Dialect:
 
 
 def insert(table: sa.Table) -> Insert:
-    """Return an ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``, on both databases.
+    """Return an ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
 
     SQLite took the clause over from PostgreSQL, and its compiler takes PostgreSQL's construct.
     """
@@ -56,12 +56,12 @@ WORDS = {
         "now_ms": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
     },
 }
-"""What stands for ``{bytes}``, ``{cursor}``, ``{keyed}`` (a table that is its primary key's index) and ``{now_ms}`` in
-a migration."""
+"""What stands for ``{bytes}``, ``{cursor}``, ``{keyed}`` (a table that is its primary key's index) and
+``{now_ms}`` in a migration."""
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it is written like a function
-    """The present instant in milliseconds since the epoch, by the database's own clock (not the transaction's start)."""
+    """The present instant in milliseconds since the epoch, by the database's own clock."""
 
     type = sa.BigInteger()
     inherit_cache = True

@@ -10,7 +10,7 @@ from econeura_daemon.core.errors import StateDirectoryHeldError, StoreUnavailabl
 
 
 def lock_path(database: Path) -> Path:
-    """Return the lock's own file. (A lock on the database itself would meet SQLite's locks.)"""
+    """Return the lock's own file: a lock on the database itself would meet SQLite's locks."""
     return database.with_name(database.name + ".lock")
 
 
@@ -18,7 +18,8 @@ def lock_path(database: Path) -> Path:
 def hold_file(database: Path) -> Generator[None]:
     """Hold the lock of ``database`` for the length of the block; the kernel frees it when the process dies.
 
-    Raises `StateDirectoryHeldError` if another process holds it, `StoreUnavailableError` if there is no way to lock.
+    Raises `StateDirectoryHeldError` if another process holds it, `StoreUnavailableError` if there is no way
+    to lock.
     """
     path = lock_path(database)
     try:
@@ -30,7 +31,7 @@ def hold_file(database: Path) -> Generator[None]:
         ) from None
     except OSError as error:
         raise StoreUnavailableError(
-            f"The database {database} cannot be locked ({error}): check the owner and mode of its folder, and the mount"
+            f"The database {database} cannot be locked ({error}): check the owner and mode of its folder"
         ) from error
     try:
         try:
@@ -38,7 +39,7 @@ def hold_file(database: Path) -> Generator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             raise StateDirectoryHeldError(
-                f"The database {database} is in use by process {holder or '(unknown)'}: stop that daemon first"
+                f"The database {database} is in use by process {holder or '?'}: stop that daemon first"
             ) from None
         try:
             os.ftruncate(descriptor, 0)

@@ -1,7 +1,7 @@
 """Hot statements: written once in SQLAlchemy Core, run on the driver from the compiled text.
 
-SQLAlchemy Core costs about four times what the driver costs for one row; a hot statement pays for the compiler once
-a backend and then only for arranging its parameters.
+SQLAlchemy Core costs about four times what the driver costs for one row; a hot statement pays for the
+compiler once a backend and then only for arranging its parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,9 +29,10 @@ class Compiled:
 class Hot:
     """A statement whose text is compiled once a backend; its rows are sequences in the order of ``names``.
 
-    ``names`` are the statement's parameters: columns of an ``INSERT`` without values, or the names of explicit
-    ``bindparam``. Constants that stand in the statement are written into the text as literals (but for ``INSERT``),
-    so that a partial index can match them. Lists as parameters (an expanding ``IN``) are not possible.
+    ``names`` are the statement's parameters: columns of an ``INSERT`` without values, or the names of
+    explicit ``bindparam``. Constants that stand in the statement are written into the text as literals (but
+    for ``INSERT``), so that a partial index can match them. Lists as parameters (an expanding ``IN``) are not
+    possible.
 
     Rows that come back are the driver's: what is a Boolean in Core is 0 or 1 on SQLite.
     """
@@ -62,7 +63,7 @@ class Hot:
         unknown = [name for name in constants if compiled.binds[name].required]
         if missing or unknown:
             raise TypeError(
-                f"hot statement names {missing} that it has not, and has {unknown} that it names not: {compiled}"
+                f"a hot statement names {missing} and lacks {unknown}, unlike its text: {compiled}"
             )
         if order == list(self.names):
             return Compiled(str(compiled), None)

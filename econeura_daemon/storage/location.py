@@ -31,8 +31,8 @@ class PostgresqlLocation:
 def locate(settings: StorageSettings, state_dir: Path) -> SqliteLocation | PostgresqlLocation:
     """Read ``storage.url``.
 
-    ``sqlite:///PATH`` is relative to the state directory and ``sqlite:////PATH`` absolute, as in SQLAlchemy. Everything
-    behind ``postgresql://`` is libpq's (https://www.postgresql.org/docs/15/libpq-connect.html).
+    ``sqlite:///PATH`` is relative to the state directory and ``sqlite:////PATH`` absolute, as in SQLAlchemy.
+    Everything behind ``postgresql://`` is libpq's (https://www.postgresql.org/docs/15/libpq-connect.html).
     """
     url = settings.url
     if not url:

@@ -14,8 +14,8 @@ T = TypeVar("T")
 Work = Callable[["Connection"], T]
 """A plain synchronous function that runs in a worker thread, inside one transaction.
 
-It has no side effects but through the connection (it may run more than once), and reads no results where it can
-help it.
+It has no side effects but through the connection (it may run more than once), and reads no results where it
+can help it.
 """
 
 
@@ -53,18 +53,18 @@ class Store(Protocol):
     async def transact(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction and return its result once that is committed.
 
-        Waits while the queue is full. Cancelled while it waits for room: nothing happens. Once queued, the work
-        happens, whether somebody still waits for it or not. A work that raises fails alone: its changes are
-        undone, others of the same group are not.
+        Waits while the queue is full. Cancelled while it waits for room: nothing happens. Once queued, the
+        work happens, whether somebody still waits for it or not. A work that raises fails alone: its changes
+        are undone, others of the same group are not.
         """
         ...
 
     async def ingest(self, work: Work[T]) -> T:
         """Run ``work`` like `transact`, for work that the daemon may refuse: what comes in from outside.
 
-        Raises `StoreBusyError` when the queue stays full for a moment (1 s unless the store was opened otherwise), and
-        `StoreFullError` when the database has outgrown ``storage.max_bytes``. Works that bring the daemon's own state
-        forward (outcomes, claims, cleaning) use `transact`, and so go on.
+        Raises `StoreBusyError` when the queue stays full for a moment (1 s unless the store was opened
+        otherwise), and `StoreFullError` when the database has outgrown ``storage.max_bytes``. Works that
+        bring the daemon's own state forward (outcomes, claims, cleaning) use `transact`, and so go on.
         """
         ...
 

@@ -58,7 +58,7 @@ async def _open_sqlite(settings: StorageSettings, path: Path, patience: float) -
 
 
 def prepare_sqlite(engine: SqliteEngine, path: Path | None) -> tuple[int, int]:
-    """Create the file if it is missing, open it and bring its schema up to date; return the versions. Blocks."""
+    """Create what is missing, bring the schema up to date, return its version before and after. Blocks."""
     if path is not None:
         create_file(path)
     driver = engine.open().driver
@@ -89,5 +89,5 @@ def create_file(path: Path) -> None:
             raise
         except OSError as error:
             raise StoreUnavailableError(
-                f"The database {path} cannot be created ({error}): check the owner and mode of its folder, and the disk"
+                f"The database {path} cannot be created ({error}): see its folder and the disk"
             ) from error

@@ -1,7 +1,7 @@
 """PostgreSQL: a group of works is one transaction, sent through one pipeline.
 
-If anything in it fails, everything is rolled back and the works run again, each in a transaction of its own: a
-savepoint a work would cost a third of the throughput, and failures are rare.
+If anything in it fails, everything is rolled back and the works run again, each in a transaction of its own:
+a savepoint a work would cost a third of the throughput, and failures are rare.
 """
 
 import enum
@@ -61,7 +61,7 @@ class PostgresqlReader:
         try:
             connection.begin(read_only=True)
             value = work(connection)
-            connection.roll_back()
+            connection.end()
         except BaseException as error:
             self._recover()
             translated = translate(error)
@@ -146,7 +146,7 @@ class PostgresqlEngine:
         _fail(group, failure)
 
     def _attempt(self, group: Sequence[Submission]) -> _Failure | None:
-        """Run ``group`` in one transaction; None if it is committed, and then each work has its value or error."""
+        """Run ``group`` in one transaction; None if it is committed: each work has its value or error."""
         try:
             connection = self.open()
         except StoreError as error:

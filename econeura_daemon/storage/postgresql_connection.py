@@ -15,9 +15,13 @@ from econeura_daemon.storage.works import Notes
 CHANNEL = "econeura"
 """The channel of ``NOTIFY``; the payload is the announcing store's name, a blank, and the topic."""
 
+IN_USE = "econeura-daemon in use"
+"""The name of the advisory lock that every running daemon shares, and that a restore needs alone."""
+
 _DEFAULTS = {
     "connect_timeout": 5,  # s
-    # A server that vanished is noticed after some 15 s: the pipeline waits for its answer without a limit of its own.
+    # A server that vanished is noticed after some 15 s: the pipeline waits for its answer without a limit of
+    # its own.
     "keepalives_idle": 5,  # s
     "keepalives_interval": 3,  # s
     "keepalives_count": 3,
@@ -26,15 +30,16 @@ _DEFAULTS = {
 }
 
 _SESSION = (
-    # Who waits longer for a lock than this has met a daemon that hangs; its transaction ends by the last line.
+    # Who waits longer for a lock than this has met a daemon that hangs; its transaction ends by the last
+    # line.
     "SET lock_timeout = '10s'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'"
 )
 
 
 def connect(conninfo: str) -> psycopg.Connection[Any]:
-    """Connect without any transaction handling of the driver's own. What ``conninfo`` says wins over our defaults."""
+    """Connect without transaction handling of the driver's own. ``conninfo`` wins over our defaults."""
     given = psycopg.conninfo.conninfo_to_dict(conninfo)
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    defaults: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name not in given}
     driver = psycopg.connect(make_conninfo(conninfo, **defaults), autocommit=True)
     try:
         driver.execute(_SESSION)
@@ -81,6 +86,11 @@ class PostgresqlConnection(Notes):
         self.leave_pipeline()
         if committed.statusmessage != "COMMIT":  # the server answers ROLLBACK, and no error, after an error
             raise RuntimeError("a work went on after an error of the database, so its transaction is lost")
+
+    def end(self) -> None:
+        """End a transaction that only read. Raises what its statements raised meanwhile."""
+        self._send("ROLLBACK")
+        self.leave_pipeline()
 
     def roll_back(self) -> None:
         """Roll back, whatever happened before."""

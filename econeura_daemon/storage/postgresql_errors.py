@@ -62,7 +62,7 @@ def translate(error: BaseException) -> BaseException:
 
 
 def worth_another_try(error: BaseException) -> bool:
-    """Tell whether the transaction only lost a race: a deadlock, or a conflict of serializable transactions."""
+    """Tell whether the transaction only lost a race: a deadlock or a serialization failure."""
     return getattr(driver_error(error), "sqlstate", None) in _AGAIN
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import trio
 
-from econeura_daemon.storage.postgresql_connection import CHANNEL, connect
+from econeura_daemon.storage.postgresql_connection import CHANNEL, IN_USE, connect
 from econeura_daemon.storage.postgresql_errors import translate
 
 BACKOFF_SECONDS = 1.0
@@ -58,6 +58,7 @@ class Listener:
     def _connect(self) -> psycopg.Connection[Any]:
         connection = connect(self._conninfo)
         try:
+            connection.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", (IN_USE,))
             connection.execute(f"LISTEN {CHANNEL}")
         except BaseException:
             connection.close()

@@ -39,7 +39,7 @@ async def open_postgresql(settings: StorageSettings, conninfo: str, patience: fl
 
 
 def prepare_postgresql(engine: PostgresqlEngine) -> tuple[int, int]:
-    """Connect and bring the schema up to date; return its version before and after. Blocks; raises `StoreError`."""
+    """Connect, bring the schema up to date, return its version before and after. Blocks."""
     try:
         return migrate(executor(engine.open().driver), POSTGRESQL)
     except BaseException as error:
@@ -54,7 +54,7 @@ def executor(driver: psycopg.Connection[Any]) -> Execute:
 
     def execute(statement: str) -> Sequence[tuple[Any, ...]]:
         try:
-            cursor = driver.execute(statement)  # type: ignore[call-overload] # text of our own, not a literal
+            cursor = driver.execute(statement)
             return cursor.fetchall() if cursor.description else ()
         except psycopg.Error as error:
             raise translate(error) from error

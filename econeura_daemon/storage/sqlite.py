@@ -1,7 +1,8 @@
 """SQLite: one connection that does all writes and all checkpoints, others that only read.
 
 That one connection does both is also what keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2, where a
-checkpoint that races a commit on a second connection can corrupt the database (https://sqlite.org/wal.html#walresetbug).
+checkpoint that races a commit on a second connection can corrupt the database
+(https://sqlite.org/wal.html#walresetbug).
 """
 
 import sqlite3  # noqa: TID251 - this is the engine
@@ -21,11 +22,13 @@ from econeura_daemon.storage.sqlite_errors import doubts_connection, driver_erro
 from econeura_daemon.storage.works import Notes, Submission
 
 BUSY_SECONDS = 2.0
-"""How long the writer waits for a lock that another program holds (a shell, a backup tool) before works fail."""
+"""How long the writer waits for a lock that another program holds (a shell, a backup tool) before works
+fail."""
 
 CHECKPOINT_CHANGES = 2_000
-"""Rows changed after which a checkpoint follows, once the results are out. A row costs one to three pages of WAL,
-so that the file stays in the region of SQLite's own default of 1,000 pages and a checkpoint below 20 ms."""
+"""Rows changed after which a checkpoint follows, once the results are out. A row costs one to three pages of
+WAL, so that the file stays in the region of SQLite's own default of 1,000 pages and a checkpoint below 20
+ms."""
 
 AUTOCHECKPOINT_PAGES = 8_000
 """The bound at which SQLite checkpoints inside a commit (32 MB), should ours not get through."""
@@ -282,8 +285,8 @@ class SqliteEngine:
         if used <= self._max_bytes:
             return None
         return (
-            f"The database {self._path} holds {used} bytes, more than storage.max_bytes ({self._max_bytes}) allows: "
-            "raise it, or wait until old events are cleaned up"
+            f"The database {self._path} holds {used} bytes, more than storage.max_bytes ({self._max_bytes}) "
+            "allows: raise it, or wait until old events are cleaned up"
         )
 
     def tidy(self) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3  # noqa: TID251 - its errors are translated here
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from econeura_daemon.core.errors import (
     StoreCorruptError,
@@ -34,18 +34,18 @@ _WORDS: dict[str, tuple[type[StoreError], str]] = {
     ),
     "SQLITE_IOERR": (
         StoreUnavailableError,
-        "the disk reports an error, a quota or a file size limit is reached: see the kernel's log and the limits",
+        "the disk reports an error, or a quota or file size limit is reached: see the kernel's log",
     ),
     "SQLITE_PROTOCOL": (StoreUnavailableError, "its lock could not be had: is it on a network file system?"),
     "SQLITE_NOMEM": (StoreUnavailableError, "memory is exhausted"),
     "SQLITE_INTERRUPT": (StoreUnavailableError, "it was interrupted"),
     "SQLITE_CORRUPT": (
         StoreCorruptError,
-        "it is damaged: stop the daemon, keep a copy of the file, restore a backup (econeura-daemon db restore)",
+        "it is damaged: stop the daemon and restore a backup (econeura-daemon db restore)",
     ),
     "SQLITE_NOTADB": (
         StoreCorruptError,
-        "it is not an SQLite database: point storage.url elsewhere, or restore a backup (econeura-daemon db restore)",
+        "it is no SQLite database: see storage.url, or restore a backup (econeura-daemon db restore)",
     ),
 }
 
@@ -62,12 +62,17 @@ def driver_error(error: BaseException) -> BaseException:
 
 
 def translate(error: BaseException, place: str) -> BaseException:
-    """Return the `StoreError` that ``error`` means for the database ``place``, or ``error`` itself."""
+    """Return the `StoreError` that ``error`` means for the database ``place``, or ``error`` itself.
+
+    A conflict with a constraint comes back as SQLAlchemy's ``IntegrityError``, whoever ran the statement.
+    """
     cause = driver_error(error)
     if not isinstance(cause, sqlite3.Error):
         return error
     kind, words = _WORDS.get(primary_code(cause), (None, ""))
     if kind is None:
+        if isinstance(cause, sqlite3.IntegrityError) and error is cause:
+            return IntegrityError(None, None, cause)
         return error
     translated = kind(f"The database {place} does not take this work: {words} (SQLite says: {cause})")
     translated.__cause__ = cause

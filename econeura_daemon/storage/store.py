@@ -1,6 +1,7 @@
-"""The store that works are handed to: a bounded queue before the writer, readers beside it, topics behind it."""
+"""The store that works are handed to: a bounded queue, the writer, readers beside it, topics behind it."""
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar, cast
@@ -32,7 +33,10 @@ class EngineStore:
         self._engine = engine
         self._topics = topics
         self._capacity = queue
-        self._room = trio.Semaphore(queue)
+        self._taken = 0
+        self._waiting: dict[
+            Submission, None
+        ] = {}  # tasks that wake together run in any order; these keep theirs
         self._patience = patience
         self._readers = Readers(engine, readers)
         self._writer = Writer(engine, self._settle)
@@ -44,46 +48,44 @@ class EngineStore:
     async def transact(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction; waits while the queue is full."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._room.acquire_nowait()
-        except trio.WouldBlock:
-            await self._room.acquire()
-        return cast("T", await self._handed_over(Submission(work)))
+        return cast("T", await self._result(Submission(work)))
 
     async def ingest(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction, but refuse it rather than wait for long or fill the disk."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._room.acquire_nowait()
-        except trio.WouldBlock:
-            with trio.move_on_after(self._patience) as patience:
-                await self._room.acquire()
-            if patience.cancelled_caught:
-                raise StoreBusyError(
-                    f"{self._capacity} works wait for the database already; try again in a moment"
-                ) from None
-        return cast("T", await self._handed_over(Submission(work, ingest=True)))
+        submission = Submission(work, ingest=True)
+        if self._taken < self._capacity:
+            return cast("T", await self._result(submission))
+        with trio.move_on_after(self._patience) as submission.patience:
+            return cast("T", await self._result(submission))
+        raise StoreBusyError(f"{self._capacity} works wait for the database already; try again in a moment")
 
-    async def _handed_over(self, submission: Submission) -> Any:
-        """Queue the work and wait for its result. The room for it is taken."""
+    async def _result(self, submission: Submission) -> Any:
+        """Queue the work, or have it wait for room, in the order of asking; return its result."""
         if self._closed:
-            self._room.release()
             raise StoreUnavailableError("The store is closed")
-        submission.holds_room = True
-        return await self._written(submission)
-
-    async def _written(self, submission: Submission) -> Any:
         submission.task = trio.lowlevel.current_task()
+        if submission.takes_room and self._taken >= self._capacity:
+            self._waiting[submission] = None
+        else:
+            self._queue(submission)
 
         def abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
-            submission.task = None  # the work happens all the same
+            submission.task = None
+            self._waiting.pop(submission, None)  # if it is queued already, it happens all the same
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._writer.put(submission)
         await trio.lowlevel.wait_task_rescheduled(abandon)
         if submission.error is not None:
             raise submission.error
         return submission.value
+
+    def _queue(self, submission: Submission) -> None:
+        if submission.takes_room:
+            self._taken += 1
+        if submission.patience is not None:
+            submission.patience.deadline = math.inf
+        self._writer.put(submission)
 
     def _settle(self, report: Report) -> None:
         """Bring a group's results to those who wait; runs on the loop, in the order of the commits."""
@@ -99,8 +101,19 @@ class EngineStore:
         for submission in report.group:
             if submission.task is not None:
                 trio.lowlevel.reschedule(submission.task)
-            if submission.holds_room:
-                self._room.release()
+            self._taken -= submission.takes_room
+        while self._waiting and self._taken < self._capacity:
+            submission = next(iter(self._waiting))
+            del self._waiting[submission]
+            self._queue(submission)
+
+    def _turn_away(self) -> None:
+        """Refuse those who wait for room: the writer takes nothing more."""
+        for submission in self._waiting:
+            submission.error = StoreUnavailableError("The store is closed")
+            assert submission.task is not None
+            trio.lowlevel.reschedule(submission.task)
+        self._waiting.clear()
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` on a reading connection."""
@@ -116,7 +129,7 @@ class EngineStore:
         """Tell how the store is doing."""
         return StoreStatistics(
             backend=self._engine.backend,
-            queued=self._capacity - self._room.value,
+            queued=self._taken + len(self._waiting),
             groups=self._groups,
             works=self._works,
             failures=self._failures,
@@ -127,18 +140,17 @@ class EngineStore:
     async def ping(self) -> None:
         """Return once writer and database answered; takes no room in the queue."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._closed:
-            raise StoreUnavailableError("The store is closed")
-        await self._written(Submission(_answer))
+        await self._result(Submission(_answer, takes_room=False))
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator["EngineStore"]:
-        """Run the writer for the length of the block; what was queued is committed before the block is left."""
+        """Run the writer for the length of the block; leaving it commits what was queued."""
         self._writer.start()
         try:
             yield self
         finally:
             self._closed = True
+            self._turn_away()
             with trio.move_on_after(CLOSE_SECONDS, shield=True) as patience:
                 await self._readers.close()
                 await self._writer.stop()
@@ -158,7 +170,7 @@ def settle(committed: Sequence[Submission], topics: Topics) -> None:
         for action in submission.actions:
             try:
                 action()
-            except Exception:  # one's bug must not keep the others from their results
+            except Exception:  # noqa: BLE001 - one's bug must not keep the others from their results
                 _log.exception("An action after a commit failed")
         announced.update(dict.fromkeys(submission.topics))
     topics.wake(announced)

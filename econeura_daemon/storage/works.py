@@ -14,12 +14,15 @@ class Submission:
     The loop creates it and reads it when it comes back; between the two it belongs to the writer's thread.
     """
 
-    __slots__ = ("actions", "error", "holds_room", "ingest", "task", "topics", "undo", "value", "work")
+    __slots__ = (
+        "actions", "error", "ingest", "patience", "takes_room", "task", "topics", "undo", "value", "work",
+    )  # fmt: skip
 
-    def __init__(self, work: Work[Any], *, ingest: bool = False) -> None:
+    def __init__(self, work: Work[Any], *, ingest: bool = False, takes_room: bool = True) -> None:
         self.work = work
         self.ingest = ingest
-        self.holds_room = False
+        self.takes_room = takes_room
+        self.patience: trio.CancelScope | None = None
         self.task: trio.lowlevel.Task | None = None
         self.value: Any = None
         self.error: BaseException | None = None
@@ -48,7 +51,7 @@ class Submission:
 
 
 class Notes:
-    """The part of a `Connection` that is the same on every database: what is to happen after the transaction."""
+    """The part of a `Connection` that every database shares: what is to happen after the transaction."""
 
     submission: Submission | None = None
 

@@ -20,7 +20,8 @@ from econeura_daemon.storage.tables import meta
 from econeura_daemon.storage.works import Submission
 
 GROUP_WORKS = 500
-"""At most so many works share a commit: at some 40 µs each, nobody waits much longer than 20 ms for the others."""
+"""At most so many works share a commit: at some 40 µs each, nobody waits much longer than 20 ms for the
+others."""
 
 REST_SECONDS = 1.0
 """How long the queue is empty before checkpoints and attempts to recover are made."""
@@ -114,7 +115,7 @@ class Writer:
         began = time.perf_counter()
         try:
             self._engine.commit(group)
-        except Exception as bug:
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the thread goes on
             _log.exception("The writer failed; what became of %d works is unknown", len(group))
             for submission in group:
                 submission.fail(OutcomeUnknownError(f"The writer failed in an unforeseen way ({bug!r})"))
@@ -143,11 +144,13 @@ class Writer:
             trouble = self._engine.trouble()
         except StoreError as error:
             more, trouble = True, str(error)
-        except Exception as bug:
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the thread goes on
             _log.exception("The writer failed in a pause")
             more, trouble = True, repr(bug)
         if trouble is None:
-            self._commit([Submission(_write_probe)])  # only a commit shows that the cause is gone
+            self._commit(
+                [Submission(_write_probe, takes_room=False)]
+            )  # only a commit shows that the cause is gone
         elif trouble != self._trouble:
             self._note(trouble)
             self._tell(self._report, Report((), 0.0, trouble))

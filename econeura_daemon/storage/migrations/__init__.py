@@ -1,15 +1,16 @@
 """Migrations: numbered, forward only, one transaction each, run at start.
 
-A migration is text that is never changed once it was released. What differs between the databases stands in braces
-(see `dialect.WORDS`).
+A migration is text that is never changed once it was released. What differs between the databases stands in
+braces (see `dialect.WORDS`).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
-from econeura_daemon.core.errors import StoreError, StoreTooNewError, StoreUnavailableError
+from econeura_daemon.core.errors import StoreTooNewError, StoreUnavailableError
 from econeura_daemon.storage.dialect import BEGIN_ALONE, SQLITE, TABLES, WORDS
 from econeura_daemon.storage.migrations import m0001_events_and_webhooks
 
@@ -45,8 +46,8 @@ _RECORD = (
 def schema_version(execute: Execute, backend: str) -> int:
     """Return the version of the schema, 0 for an empty database.
 
-    Raises `StoreTooNewError` for one that is newer than this code, and `StoreUnavailableError` for an SQLite file that
-    belongs to another program (a PostgreSQL database may hold other tables beside ours).
+    Raises `StoreTooNewError` for one that is newer than this code, and `StoreUnavailableError` for an SQLite
+    file that belongs to another program (a PostgreSQL database may hold other tables beside ours).
     """
     tables = {row[0] for row in execute(TABLES[backend])}
     if "schema_migrations" not in tables:
@@ -59,8 +60,8 @@ def schema_version(execute: Execute, backend: str) -> int:
     version = int(execute("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")[0][0])
     if version > NEWEST:
         raise StoreTooNewError(
-            f"The database has schema {version}, written by a newer econeura-daemon; this one knows schemas up to "
-            f"{NEWEST}: install the newer version again, or restore a backup that was taken before the upgrade"
+            f"The database has schema {version}, written by a newer econeura-daemon; this one knows schemas "
+            f"up to {NEWEST}: install the newer version again, or restore a backup from before the upgrade"
         )
     return version
 
@@ -98,7 +99,5 @@ def _apply(execute: Execute, backend: str, step: Migration) -> None:
 
 
 def _roll_back(execute: Execute) -> None:
-    try:
+    with suppress(Exception):  # the first error is the one to tell
         execute("ROLLBACK")
-    except (StoreError, Exception):  # noqa: BLE001, S110 - the first error is the one to tell
-        pass
