@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -33,7 +33,7 @@ from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
 from econeura_daemon.daemon.supervise import Supervised
 from econeura_daemon.daemon.watchdog import Watchdog
 from econeura_daemon.events import EventLog, Publisher
-from econeura_daemon.server import Server, TokenFile, open_listeners, open_server
+from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import Store, open_store
 from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import (
@@ -109,7 +109,17 @@ async def open_daemon(
             observe_store(metrics, store)
             health.add("database", lambda: database_health(store))
             async with (
-                _open_webhooks(settings, clock, rng, state, store, metrics, health, loops, drain) as webhooks,
+                _open_webhooks(
+                    settings=settings,
+                    clock=clock,
+                    rng=rng,
+                    state=state,
+                    store=store,
+                    metrics=metrics,
+                    health=health,
+                    loops=loops,
+                    drain=drain,
+                ) as webhooks,
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 services = Services(
@@ -125,7 +135,7 @@ async def open_daemon(
                     metrics=metrics,
                 )
                 async with open_server(
-                    create_app(services),
+                    cast("App", create_app(services)),  # an ASGI app; its types name the messages
                     listeners,
                     settings.http,
                     clock=clock,
@@ -155,6 +165,7 @@ class _Webhooks:
 
 @asynccontextmanager
 async def _open_webhooks(
+    *,
     settings: Settings,
     clock: Clock,
     rng: Random,
@@ -208,7 +219,9 @@ async def _open_webhooks(
             yield _Webhooks(
                 events=events,
                 subscriptions=subscriptions,
-                reloader=Reloader(settings, policies=policies, lanes=lanes, sender=sender, transport=transport),
+                reloader=Reloader(
+                    settings, policies=policies, lanes=lanes, sender=sender, transport=transport
+                ),
             )
 
 
@@ -216,9 +229,7 @@ async def _open_webhooks(
 async def _open_watchdog(
     notifier: Notifier, clock: Clock, store: Store, metrics: Metrics, health: HealthBoard
 ) -> AsyncGenerator[None]:
-    watchdog = Watchdog(
-        notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe
-    )
+    watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
     health.add("event_loop", watchdog.health)
     async with trio.open_nursery() as nursery:
         await nursery.start(watchdog.run)

@@ -40,7 +40,7 @@ class Drain:
         for intake in reversed(self._intakes):
             try:
                 intake()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the others must be closed all the same
                 _log.exception("an intake could not be closed")
 
     def deadline(self) -> float:

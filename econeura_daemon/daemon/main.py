@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from random import SystemRandom
 
@@ -14,7 +14,7 @@ from econeura_daemon.core.clock import SystemClock, format_instant
 from econeura_daemon.core.errors import EconeuraError, SettingsError, StateDirectoryHeldError
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_sources import load_settings
-from econeura_daemon.daemon.compose import open_daemon
+from econeura_daemon.daemon.compose import Daemon, open_daemon
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.notify import Notifier, open_notifier
 from econeura_daemon.daemon.ready import Ready, remove_ready, start_ticks, write_ready
@@ -37,7 +37,7 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
     try:
         settings = load_settings(config, surroundings).settings
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return EXIT_CONFIGURATION
     seconds = settings.daemon.drain_timeout_ms / 1000
     with (
@@ -46,11 +46,19 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
         open_hard_stop(seconds + GRACE) as hard_stop,
     ):
         logs.hide(settings.webhooks.secret)
-        process = partial(_process, settings, config, surroundings, logs, notifier, hard_stop)
+        process = partial(
+            _process,
+            settings=settings,
+            config=config,
+            environ=surroundings,
+            logs=logs,
+            notifier=notifier,
+            hard_stop=hard_stop,
+        )
         return _exit_code(process, notifier)
 
 
-def _exit_code(process: Callable[..., object], notifier: Notifier) -> int:
+def _exit_code(process: Callable[[], Awaitable[None]], notifier: Notifier) -> int:
     """Run the process and turn how it ended into an exit code; its errors are logged."""
     code = EXIT_DRAINED
     try:
@@ -84,6 +92,7 @@ def _leaves(group: BaseExceptionGroup[EconeuraError]) -> list[BaseException]:
 
 
 async def _process(
+    *,
     settings: Settings,
     config: str | None,
     environ: MutableMapping[str, str],
@@ -99,20 +108,28 @@ async def _process(
         notifier.stopping("draining")
         drain.begin()
 
+    running: list[Daemon] = []
+
     async def reload() -> None:
+        if not running:
+            log.warning("the daemon is still starting; it reads its settings anyway")
+            return
         notifier.reloading()
         try:
             new = (await trio.to_thread.run_sync(load_settings, config, environ)).settings
             logs.apply(new.log)
             logs.hide(new.webhooks.secret)
-            daemon.reloader.apply(new)
+            running[0].reloader.apply(new)
         finally:
             notifier.ready("ready")
 
+    # Signals enclose it all: the second SIGTERM comes while the ladder is being left.
     with stop:
-        async with open_daemon(
-            settings, clock, rng, drain=drain, environ=environ, notifier=notifier
-        ) as daemon:
+        async with (
+            open_signals(hard_stop=hard_stop, drain=begin_drain, cancel=stop.cancel, reload=reload),
+            open_daemon(settings, clock, rng, drain=drain, environ=environ, notifier=notifier) as daemon,
+        ):
+            running.append(daemon)
             ready = Ready(
                 urls=tuple(daemon.urls),
                 pid=os.getpid(),
@@ -121,13 +138,10 @@ async def _process(
                 run_id=daemon.state.run_id,
                 start_ticks=start_ticks(os.getpid()),
             )
-            async with open_signals(
-                hard_stop=hard_stop, drain=begin_drain, cancel=stop.cancel, reload=reload
-            ):
-                write_ready(daemon.state.path, ready)
-                try:
-                    announce("ready", **ready.fields())
-                    notifier.ready(f"ready at {', '.join(daemon.urls)}")
-                    await drain.begun.wait()
-                finally:
-                    remove_ready(daemon.state.path)
+            write_ready(daemon.state.path, ready)
+            try:
+                announce("ready", **ready.fields())
+                notifier.ready(f"ready at {', '.join(daemon.urls)}")
+                await drain.begun.wait()
+            finally:
+                remove_ready(daemon.state.path)

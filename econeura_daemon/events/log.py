@@ -16,7 +16,7 @@ TOPIC = "events"
 class FanOut(Protocol):
     """What the log needs of whoever owes events to others: one delivery a taker, in the event's transaction."""
 
-    def __call__(self, connection: Connection, event: Event) -> int:
+    def __call__(self, connection: Connection, event: Event, /) -> int:
         """Write down who is owed the event; return how many are."""
         ...
 
@@ -84,9 +84,7 @@ class EventLog:
             )
         )
 
-    async def after(
-        self, cursor: int, patterns: Sequence[str], limit: int
-    ) -> tuple[list[StoredEvent], int]:
+    async def after(self, cursor: int, patterns: Sequence[str], limit: int) -> tuple[list[StoredEvent], int]:
         """Return matching events after ``cursor``, oldest first, and the cursor up to which the log was read.
 
         At most ``limit`` events are looked at; the log's end is reached when the cursor comes back unchanged.

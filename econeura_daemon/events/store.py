@@ -1,6 +1,7 @@
 """The event log's SQL."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -51,7 +52,7 @@ def count_deliveries(connection: Connection, event_id: str) -> int:
 def get(connection: Connection, event_id: str) -> StoredEvent | None:
     """Return the event with this id."""
     row = connection.execute(sa.select(*_columns).where(tables.events.c.id == event_id)).first()
-    return None if row is None else StoredEvent(*row)
+    return None if row is None else _stored(row)
 
 
 def page(
@@ -73,7 +74,7 @@ def page(
         query = query.where(tables.events.c.occurred_at < until)
     if before is not None:
         query = query.where(tables.events.c.cursor < before)
-    return [StoredEvent(*row) for row in connection.execute(query)]
+    return [_stored(row) for row in connection.execute(query)]
 
 
 def after(
@@ -87,16 +88,21 @@ def after(
     rows = list(connection.execute(query.order_by(tables.events.c.cursor).limit(limit)))
     if not rows:
         return [], cursor
-    matching = [StoredEvent(*row) for row in rows if not patterns or matches_any(patterns, row.type)]
+    matching = [_stored(row) for row in rows if not patterns or matches_any(patterns, row.type)]
     return matching, rows[-1].cursor
 
 
 def bounds(connection: Connection) -> tuple[int, int]:
     """Return the oldest and the newest cursor that are kept, both 0 in an empty log."""
-    oldest, newest = connection.execute(
-        sa.select(sa.func.min(tables.events.c.cursor), sa.func.max(tables.events.c.cursor))
+    cursor = tables.events.c.cursor
+    row = connection.execute(
+        sa.select(sa.func.min(cursor).label("oldest"), sa.func.max(cursor).label("newest"))
     ).one()
-    return oldest or 0, newest or 0
+    return row.oldest or 0, row.newest or 0
+
+
+def _stored(row: sa.Row[Any]) -> StoredEvent:
+    return StoredEvent(row.cursor, row.id, row.type, row.body)
 
 
 def _matches(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
@@ -108,7 +114,5 @@ def _matches(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
         elif prefix is None:
             clauses.append(tables.events.c.type == pattern)
         else:  # a range uses the index where LIKE may not; "/" is the character after "."
-            clauses.append(
-                sa.and_(tables.events.c.type >= prefix, tables.events.c.type < prefix[:-1] + "/")
-            )
+            clauses.append(sa.and_(tables.events.c.type >= prefix, tables.events.c.type < prefix[:-1] + "/"))
     return sa.or_(*clauses)

@@ -1,8 +1,10 @@
 """What users say of subscriptions: the bodies of the API, checked."""
 
-import attrs
-from attrs.validators import and_, ge, le, max_len, min_len, optional
+from typing import Any
 
+import attrs
+
+from econeura_daemon.core.validators import Validator, between, each, length, matching, optional
 from econeura_daemon.events.patterns import pattern_flaw
 from econeura_daemon.webhooks.model import RetryPolicy
 from econeura_daemon.webhooks.signing import secret_flaw
@@ -37,32 +39,33 @@ def _headers(_instance: object, _attribute: object, value: dict[str, str] | None
     _refuse(*(f"{flaw.path.removeprefix('$.headers')}: {flaw.message}" for flaw in check_headers(value)))
 
 
+def _both(first: Validator, second: Validator) -> Validator:
+    def check(instance: object, field: "attrs.Attribute[Any]", value: Any) -> None:
+        first(instance, field, value)
+        second(instance, field, value)
+
+    return check
+
+
+_NO_NUL = matching(r"[^\x00]*", "text without NUL")
+
+
 def _refuse(*flaws: str) -> None:
     if flaws:
         raise ValueError("; ".join(flaws))
-
-
-def _within(low: float, high: float) -> object:
-    return and_(ge(low), le(high))
 
 
 @attrs.frozen(kw_only=True)
 class RetryPolicyBody:
     """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins."""
 
-    max_retries: int = attrs.field(validator=_within(0, MAX_RETRIES))
-    retry_delay: int = attrs.field(default=5_000, validator=_within(1, DAY_MS))
-    backoff_multiplier: float = attrs.field(default=2.0, validator=_within(1, 100))
-    max_delay: int = attrs.field(default=DAY_MS, validator=_within(1, 7 * DAY_MS))
+    max_retries: int = attrs.field(validator=between(0, MAX_RETRIES))
+    retry_delay: int = attrs.field(default=5_000, validator=between(1, DAY_MS))
+    backoff_multiplier: float = attrs.field(default=2.0, validator=between(1, 100))
+    max_delay: int = attrs.field(default=DAY_MS, validator=between(1, 7 * DAY_MS))
     schedule: tuple[int, ...] | None = attrs.field(
         default=None,
-        validator=optional(
-            and_(
-                min_len(1),
-                max_len(MAX_RETRIES),
-                attrs.validators.deep_iterable(_within(1, 7 * DAY_MS)),
-            )
-        ),
+        validator=optional(_both(length(1, MAX_RETRIES), each(between(1, 7 * DAY_MS)))),
     )
 
     def policy(self) -> RetryPolicy:
@@ -75,12 +78,12 @@ class SubscriptionBody:
     """What a subscription consists of and may be changed to: the body of ``PATCH`` once laid over what stands."""
 
     url: str = attrs.field(validator=_url)
-    events: tuple[str, ...] = attrs.field(validator=and_(min_len(1), max_len(100), _patterns))
+    events: tuple[str, ...] = attrs.field(validator=_both(length(1, 100), _patterns))
     active: bool = True
-    description: str | None = attrs.field(default=None, validator=optional(max_len(1000)))
+    description: str | None = attrs.field(default=None, validator=optional(_both(length(0, 1000), _NO_NUL)))
     headers: dict[str, str] | None = attrs.field(default=None, repr=False, validator=_headers)
     retry_policy: RetryPolicyBody | None = None
-    max_in_flight: int | None = attrs.field(default=None, validator=optional(_within(1, 1000)))
+    max_in_flight: int | None = attrs.field(default=None, validator=optional(between(1, 1000)))
 
 
 @attrs.frozen(kw_only=True)

@@ -68,7 +68,9 @@ class Recorder:
                     await self._store.transact(work)  # a second time does no harm: the claim is gone then
                 raise
             except StoreError as error:
-                log.warning("an outcome waits for the store: %s", error, extra={"delivery_id": outgoing.delivery_id})
+                log.warning(
+                    "an outcome waits for the store: %s", error, extra={"delivery_id": outgoing.delivery_id}
+                )
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
@@ -96,11 +98,21 @@ class Recorder:
                 self._note_failure(connection, key, now)
                 if disable:
                     self._disable(connection, outgoing, now)
-        claims.record(connection, outgoing, outcome, status, next_at, self._claimant)
+        claims.record(
+            connection,
+            outgoing,
+            outcome,
+            status=status,
+            next_attempt_at=next_at,
+            claimant=self._claimant,
+        )
 
     def _note_failure(self, connection: Connection, key: str, now: int) -> None:
         subscriptions.note_failure(connection, key, now)
-        connection.after_commit(partial(self._healthy_since.pop, key, None))
+        connection.after_commit(partial(self._forget_health, key))
+
+    def _forget_health(self, key: str) -> None:
+        self._healthy_since.pop(key, None)
 
     def _disable(self, connection: Connection, outgoing: Outgoing, now: int) -> None:
         """The receiver said 410: it wants nothing more. What waits is held, as in any pause."""

@@ -2,6 +2,7 @@
 real SQLite engine run in line, the receiver a function of the test's. Nothing here waits for real."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -85,7 +86,7 @@ async def test_a_failed_delivery_is_tried_again_as_its_policy_says_and_then_give
         await rig.publish()
         await trio.sleep(60)
         delivery, attempts = await rig.only_delivery()
-    waits = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(at)]
     assert len(at) == 4
     assert all(0.8 * want <= wait <= 1.2 * want + 0.1 for wait, want in zip(waits, (1, 2, 4), strict=True))
     assert (delivery.status, delivery.attempts, delivery.max_attempts) == ("failed", 4, 4)
@@ -193,7 +194,10 @@ async def test_a_410_disables_the_subscription_and_says_so_to_others(store, auto
         await rig.publish()
         await wait_all_tasks_blocked()
         subscription, last = await rig.subscriptions.get(gone)
-        assert (subscription.active, subscription.disabled_reason) == (False, "the receiver answered 410 Gone")
+        assert (subscription.active, subscription.disabled_reason) == (
+            False,
+            "the receiver answered 410 Gone",
+        )
         assert last is not None
         assert last.status == "failed"
         await rig.publish()
@@ -379,7 +383,9 @@ async def test_a_bug_in_the_sender_is_a_failed_attempt_and_hurts_nobody_else(sto
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_paused_subscription_keeps_what_waits_and_gets_it_when_it_is_active_again(store, autojump_clock):
+async def test_a_paused_subscription_keeps_what_waits_and_gets_it_when_it_is_active_again(
+    store, autojump_clock
+):
     clock, got = TrioClock(), []
 
     async def send(outgoing):
@@ -451,7 +457,7 @@ async def test_the_inherited_retry_settings_make_an_exponential_schedule(store, 
         await rig.subscribe()
         await rig.publish()
         await trio.sleep(100)
-    waits = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(at)]
     assert all(0.8 * want <= wait <= 1.2 * want + 0.1 for wait, want in zip(waits, (1, 2, 4), strict=True))
 
 

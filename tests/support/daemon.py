@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from tests.support.http_client import Client, open_client
+from tests.support.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -75,11 +76,13 @@ async def start_daemon(config: Path, environ: Mapping[str, str] = {}) -> Running
             cwd=REPOSITORY,
             env={**os.environ, **environ},
         )
-    with trio.fail_after(START_SECONDS):
-        while not ready.exists():
-            if process.poll() is not None:
-                raise AssertionError(f"the daemon ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-            await trio.sleep(0.01)  # there is nothing to wait on: the file is the signal
+
+    async def is_ready() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        return ready.exists()
+
+    await until(is_ready, START_SECONDS)
     document = json.loads(ready.read_text())
     return RunningDaemon(process, state_dir, log, document["urls"][0])
 
@@ -90,9 +93,7 @@ def _state_dir_of(config: Path) -> str:
 
 
 @asynccontextmanager
-async def open_running_daemon(
-    config: Path, environ: Mapping[str, str] = {}
-) -> AsyncGenerator[RunningDaemon]:
+async def open_running_daemon(config: Path, environ: Mapping[str, str] = {}) -> AsyncGenerator[RunningDaemon]:
     """Run a daemon for the length of the block; it is killed at the end if it still runs."""
     daemon = await start_daemon(config, environ)
     try:

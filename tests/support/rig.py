@@ -24,6 +24,8 @@ from econeura_daemon.webhooks import (
 )
 from econeura_daemon.webhooks.model import Attempt, AttemptOutcome, Delivery, Outgoing
 
+DEFAULTS = WebhookSettings()
+
 Send = Callable[[Outgoing], Awaitable[AttemptOutcome]]
 
 
@@ -52,7 +54,9 @@ class Rig:
         return subscription.id
 
     async def publish(self, event_type: str = "order.paid", n: int = 1) -> list[str]:
-        published = await self.publisher.publish([PublishEvent(type=event_type, data={"n": i}) for i in range(n)])
+        published = await self.publisher.publish(
+            [PublishEvent(type=event_type, data={"n": i}) for i in range(n)]
+        )
         return [one.id for one in published]
 
     async def only_delivery(self) -> tuple[Delivery, list[Attempt]]:
@@ -69,14 +73,16 @@ async def open_rig(
     clock: Clock,
     send: Send,
     *,
-    settings: WebhookSettings = WebhookSettings(),
+    settings: WebhookSettings = DEFAULTS,
     run_id: str = "run_1",
     daemon_id: str = "dmn_1",
     drain_until: Callable[[], float] = lambda: float("inf"),
 ) -> AsyncGenerator[Rig]:
     """Dispatch into ``send`` for the length of the block."""
     rng = Random(7)
-    claimant = Claimant(daemon_id, run_id, None if store.statistics().backend == "sqlite" else settings.lease_ms)
+    claimant = Claimant(
+        daemon_id, run_id, None if store.statistics().backend == "sqlite" else settings.lease_ms
+    )
     lanes = Lanes(settings.max_in_flight)
     policies = Policies(settings)
     fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
@@ -108,7 +114,7 @@ async def open_rig(
                 claimant=claimant,
                 clock=clock,
                 rng=rng,
-                resumed=lambda subscription, due_at: dispatcher.resume(subscription, due_at),
+                resumed=dispatcher.resume,
             ),
             deliveries=Deliveries(store),
             dispatcher=dispatcher,

@@ -18,6 +18,7 @@ import trio
 from tests.support.daemon import RunningDaemon, open_running_daemon, write_config
 from tests.support.http_client import Client, GoneError
 from tests.support.receiver import open_receiver
+from tests.support.waiting import until
 
 POLICY = {"maxRetries": 8, "schedule": [50, 100, 200, 400]}
 
@@ -52,10 +53,8 @@ async def publish_until_it_dies(daemon: RunningDaemon, books: Books, rng: Random
             nursery.start_soon(publisher)
 
 
-async def wait_until_delivered(client: Client, seconds: float) -> None:
-    with trio.fail_after(seconds):
-        while (await client.get("/v1/webhooks/stats")).data["pendingDeliveries"]:
-            await trio.sleep(0.1)
+async def nothing_pends(client: Client) -> bool:
+    return not (await client.get("/v1/webhooks/stats")).data["pendingDeliveries"]
 
 
 async def all_deliveries(client: Client) -> list[dict]:
@@ -105,7 +104,7 @@ async def test_nothing_that_was_accepted_is_lost_to_kill_9(tmp_path, storage, ro
                 daemon.kill()
                 assert await daemon.wait() == -9
         async with open_running_daemon(config) as daemon, daemon.client() as client:
-            await wait_until_delivered(client, 120)
+            await until(lambda: nothing_pends(client), 120)
             deliveries = await all_deliveries(client)
             attempts = Counter()
             for delivery in deliveries:

@@ -75,9 +75,10 @@ def stats(connection: Connection) -> dict[str, int]:
     What costs more the more is kept is not counted but kept as a total.
     """
     subscribed, active = subscriptions.count(connection)
-    created, delivered, failed, canceled = connection.execute(
-        sa.select(*(sa.func.coalesce(sa.func.sum(_totals.c[name]), 0) for name in _ENDS))
+    totals = connection.execute(
+        sa.select(*(sa.func.coalesce(sa.func.sum(_totals.c[name]), 0).label(name) for name in _ENDS))
     ).one()
+    ended = totals.delivered + totals.failed + totals.canceled
     in_flight = connection.execute(
         sa.select(sa.func.count())
         .select_from(_deliveries)
@@ -86,12 +87,12 @@ def stats(connection: Connection) -> dict[str, int]:
     return {
         "totalSubscriptions": subscribed,
         "activeSubscriptions": active,
-        "totalDeliveries": int(created),
-        "pendingDeliveries": int(created - delivered - failed - canceled),
+        "totalDeliveries": int(totals.created),
+        "pendingDeliveries": int(totals.created - ended),
         "inFlightDeliveries": in_flight,
-        "failedDeliveries": int(failed),
-        "deliveredDeliveries": int(delivered),
-        "canceledDeliveries": int(canceled),
+        "failedDeliveries": int(totals.failed),
+        "deliveredDeliveries": int(totals.delivered),
+        "canceledDeliveries": int(totals.canceled),
     }
 
 

@@ -99,12 +99,13 @@ def by_ids(connection: Connection, ids: list[str]) -> dict[str, Subscription]:
 
 def count(connection: Connection) -> tuple[int, int]:
     """Return how many subscriptions there are, and how many of them are active."""
-    total, active = connection.execute(
+    row = connection.execute(
         sa.select(
-            sa.func.count(), sa.func.count(sa.case((_subscriptions.c.active.is_(sa.true()), 1)))
+            sa.func.count().label("total"),
+            sa.func.count(sa.case((_subscriptions.c.active.is_(sa.true()), 1))).label("active"),
         ).where(_subscriptions.c.deleted_at.is_(None))
     ).one()
-    return total, active
+    return row.total, row.active
 
 
 def note_success(connection: Connection, subscription_id: str, now: int) -> None:
