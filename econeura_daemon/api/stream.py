@@ -23,7 +23,11 @@ KEEP_ALIVE = 15.0
 """Seconds between comment lines: proxies give up on a silent connection after 30 s and more."""
 
 BATCH = 100
-"""Events looked at in one reading."""
+"""Events looked at in one reading, at most."""
+
+FIRST_BATCH = 10
+BATCH_BYTES = 256 * 1024
+"""A reading begins small, grows while events are small and shrinks when they are not."""
 
 MAX_BEHIND = 10_000
 """Events by which a reader that was at the log's end may fall behind before it is told and closed."""
@@ -78,6 +82,7 @@ class EventStream(ResponseBody):
         self._at_end = False
         """The reader has been at the log's end since it began."""
         self._closing = False
+        self._limit = FIRST_BATCH
 
     async def __aenter__(self) -> Self:
         self._watch = self._open.enter_context(self._log.watch())
@@ -107,25 +112,36 @@ class EventStream(ResponseBody):
         return self._next.pop(0)
 
     async def _read(self) -> None:
-        events, cursor = await self._log.after(self._cursor, self._patterns, BATCH)
-        if events:
-            self._next.append(b"".join(map(piece, events)))
+        events, cursor = await self._log.after(self._cursor, self._patterns, self._limit)
         if cursor == self._cursor:
             self._at_end = True
             await self._wait()
-        elif cursor - self._cursor >= BATCH:
-            await self._look_behind(cursor)
+            return
+        is_full = cursor - self._cursor >= self._limit
+        follows = bool(events) and events[0].cursor == self._cursor + 1
+        if is_full or not follows:
+            oldest, newest = await self._log.bounds()
+            if not follows and 0 < self._cursor < oldest - 1:
+                self._tell_and_close()  # cleaning overtook the reader; its next start is told what is lost
+                return
+            if self._at_end and newest - cursor > MAX_BEHIND:
+                self._closing = True
+        if events:
+            self._next.append(b"".join(map(piece, events)))
+            self._adapt(len(self._next[-1]))
         self._cursor = cursor
+        if self._closing:
+            self._tell_and_close()
 
-    async def _look_behind(self, cursor: int) -> None:
-        """After a full batch there may be much more; and what follows may be gone already."""
-        oldest, newest = await self._log.bounds()
-        if cursor < oldest - 1:
-            self._next.append(lagged(cursor, lost=False))
-            self._closing = True  # its next start is told what is lost
-        elif self._at_end and newest - cursor > MAX_BEHIND:
-            self._next.append(lagged(cursor, lost=False))
-            self._closing = True
+    def _adapt(self, size: int) -> None:
+        if size > BATCH_BYTES:
+            self._limit = max(1, self._limit // 2)
+        else:
+            self._limit = min(BATCH, self._limit * 2)
+
+    def _tell_and_close(self) -> None:
+        self._next.append(lagged(self._cursor, lost=False))
+        self._closing = True
 
     async def _wait(self) -> None:
         """Return when something was appended, when the daemon drains, or with a comment to send."""
