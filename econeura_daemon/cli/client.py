@@ -4,10 +4,13 @@ Standard library only, so that a command starts at once. What the daemon refuses
 the problem's own sentences and the exit code of its kind.
 """
 
+import functools
 import http.client
 import json
+import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +90,7 @@ class Client:
         except (ValueError, LookupError, TypeError):
             raise self._stranger() from None
 
+    @contextmanager
     def open(
         self,
         method: str,
@@ -96,8 +100,8 @@ class Client:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT,
-    ) -> HTTPResponse:
-        """Make a request and return the open answer, whatever its status. Raises `CommandError`."""
+    ) -> Generator[HTTPResponse]:
+        """Make a request and lend its answer, whatever its status. Raises `CommandError`."""
         given = {key: value for key, value in (query or {}).items() if value is not None}
         target = (
             self.address.prefix
@@ -111,17 +115,18 @@ class Client:
         if body is not None:
             content = json.dumps(body, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
-        connection = self._connection(timeout)
-        try:
-            connection.connect()
-        except OSError as error:
-            raise self._unreachable(error) from None
-        try:
-            connection.request(method, target, body=content, headers={**sent, **(headers or {})})
-            return connection.getresponse()
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise self._broken(method, error) from None
+        with closing(self._connection(timeout)) as connection:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise self._unreachable(error) from None
+            try:
+                connection.request(method, target, body=content, headers={**sent, **(headers or {})})
+                response = connection.getresponse()
+            except (OSError, HTTPException) as error:
+                raise self._broken(method, error) from None
+            with response:
+                yield response
 
     def _connection(self, timeout: float) -> HTTPConnection:
         address = self.address
@@ -183,7 +188,6 @@ def problem(status: int, reason: str, raw: bytes) -> CommandError:
 
 def client_options(command: Command) -> Command:
     """Give a command ``--url`` and ``--token`` and hand it the `Client` as ``client``."""
-    import functools
 
     @click.option(
         "--url", envvar="ECONEURA_URL", help="The daemon: http://HOST:PORT, https://… or unix:PATH."
@@ -202,8 +206,6 @@ def client_options(command: Command) -> Command:
 
 def make_client(url: str | None, token: str | None) -> Client:
     """Return a client for what the user named, or for what is found."""
-    import os
-
     if token is None and os.environ.get("ECONEURA_TOKEN_FILE"):
         token = Path(os.environ["ECONEURA_TOKEN_FILE"]).read_text(encoding="utf-8", errors="replace").strip()
     if token is not None and not (token.isascii() and token.isprintable()):
