@@ -150,10 +150,10 @@ class _Connection:
             if head is None:
                 return True
             exchange = self._exchange = _Exchange(head)
-            await self._protocol.handle(RawData(head.wire))
+            await self._pass_on(exchange, head.wire)
             if not await self._pump_body(exchange) or not await self._wait_until_over(exchange):
                 return exchange.is_muted
-            if not exchange.keeps_alive:
+            if not exchange.keeps_alive or self._site.drain.begun.is_set():
                 return True
 
     async def _next_head(self) -> Head | None:
@@ -211,13 +211,19 @@ class _Connection:
                     await self._refuse(piece)
                 return False
             if piece is not None:
-                await self._protocol.handle(RawData(piece))
+                await self._pass_on(exchange, piece)
                 continue
             data = await self._wire.read()
             if data == b"":
                 return False
             framer.feed(data or b"")
         return True
+
+    async def _pass_on(self, exchange: _Exchange, wire: bytes) -> None:
+        """Give bytes to Hypercorn. Should it ever refuse what the framer let through, say so to the client."""
+        await self._protocol.handle(RawData(wire))
+        if exchange.is_finished:
+            await self._flush(exchange)
 
     async def _wait_until_over(self, exchange: _Exchange) -> bool:
         """Wait for the end of the answer; return False if the client leaves before."""

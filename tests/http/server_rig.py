@@ -95,6 +95,13 @@ class App:
             await trio.sleep(0.05)
         await send({"type": "http.response.body", "body": b": end\n", "more_body": False})
 
+    async def do_begun(self, scope, receive, send):
+        """Has begun its answer, which says how long it is, when it waits."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b": begun", "more_body": True})
+        await self.release.wait()
+        await send({"type": "http.response.body", "body": b"\n.", "more_body": False})
+
     async def do_flood(self, scope, receive, send):
         """Sends for ever, as fast as the client takes it."""
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -21,6 +21,21 @@ async def test_a_request_under_way_is_answered_and_its_connection_closed():
             assert answer.headers["connection"] == "close"
 
 
+async def test_of_pipelined_requests_only_the_one_under_way_is_answered():
+    app = App()
+    with trio.fail_after(PATIENCE):
+        async with serving(app, drain_timeout_ms=60_000) as rig, Client(await rig.connect()) as client:
+            await client.send(request("/begun") + request("/blind") * 3)
+            await app.entered.wait()
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            rig.server.stop_accepting()
+            app.release.set()
+            answer = await client.answer(until_closed=True)
+            assert answer.body == b": begun\n."
+            assert "connection" not in answer.headers
+        assert app.calls == ["/begun"]
+
+
 async def test_idle_connections_are_closed_at_once_and_nobody_can_connect():
     with trio.fail_after(PATIENCE):
         async with serving(drain_timeout_ms=60_000) as rig:

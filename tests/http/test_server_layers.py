@@ -9,9 +9,10 @@ import trio
 
 from econeura_daemon.core.clock import SystemClock, parse_instant
 from econeura_daemon.server import Scope, TokenFile, create_token
-from econeura_daemon.server.context import is_loopback
+from econeura_daemon.server.context import Peer, RequestContext, is_loopback
+from econeura_daemon.server.layers.access import CheckAccess
 from econeura_daemon.server.problems import PROBLEMS
-from tests.http.server_rig import App, Client, request, serving
+from tests.http.server_rig import App, Client, needs, request, serving
 
 
 def problem(answer):
@@ -251,6 +252,39 @@ async def test_who_may_do_what(token, path, required, local, via, tokens, tmp_pa
             assert answer.status == expected
             assert ("www-authenticate" in answer.headers) == (expected in {401, 403})
             assert bool(rig.app.calls) == (expected == 200)
+
+
+@pytest.mark.parametrize(
+    ("peer", "status"),
+    [
+        (Peer("127.0.0.1:1", is_local=True), 200),
+        (Peer("unix", is_local=True, is_unix=True), 200),
+        (Peer("192.0.2.7:1", is_local=False), 401),
+    ],
+)
+async def test_a_peer_on_another_machine_needs_a_token(peer, status, tokens):
+    """Tests stay on loopback, so the peer is told to the layer instead of coming from elsewhere."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    layer = CheckAccess(App(), tokens[0], needs, SystemClock(), required=False)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/read",
+        "headers": [],
+        "econeura.peer": peer,
+        "econeura": RequestContext(request_id="r", peer=peer.name),
+    }
+    receive_nothing = {"type": "http.request", "body": b"", "more_body": False}
+
+    async def receive():
+        return receive_nothing
+
+    await layer(scope, receive, send)
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize(
