@@ -116,10 +116,7 @@ async def _connect(address: IPv4Address | IPv6Address, port: int) -> trio.Socket
         if error.errno == errno.ECONNREFUSED:
             return f"connection refused by {_name(address, port)}"
         return f"no connection to {_name(address, port)}: {_os_reason(error)}"
-    except BaseException:
-        sock.close()
-        raise
-    return trio.SocketStream(sock)
+    return trio.SocketStream(sock)  # a connect that is cancelled closes its socket by itself
 
 
 def _name(address: IPv4Address | IPv6Address, port: int) -> str:

@@ -130,13 +130,19 @@ async def test_a_changed_subscription_is_sent_as_changed():
     with trio.fail_after(10):
         async with open_receiver(answering(OK, requests)) as receiver, open_transport(SETTINGS) as over:
             sender = Sender(over, SETTINGS, SystemClock())
-            for change in ({}, {"headers": {"X-A": "1"}}, {"secrets": (Secret("other"),)}):
-                await sender.send(outgoing(subscription(receiver.url(), **change)))
-            await sender.send(outgoing(subscription(receiver.url(path="/new"))))
+            change = {}
+            await sender.send(outgoing(subscription(receiver.url(), **change)))
+            change["headers"] = {"X-A": "1"}
+            await sender.send(outgoing(subscription(receiver.url(), **change)))
+            change["secrets"] = (Secret("other"),)
+            await sender.send(outgoing(subscription(receiver.url(), **change)))
+            await sender.send(outgoing(subscription(receiver.url(path="/new"), **change)))
     heads = ["\n".join(lines) for lines, _ in requests]
     assert "X-A: 1" not in heads[0]
     assert "X-A: 1" in heads[1]
-    assert econeura_signature("other", b'{"id":"evt_1"}') in heads[2]
+    other = econeura_signature("other", b'{"id":"evt_1"}')
+    assert other not in heads[1]
+    assert other in heads[2]
     assert heads[3].startswith("POST /new ")
     assert receiver.connections == 1
 
@@ -462,6 +468,30 @@ async def test_any_transport_serves_even_one_whose_answer_is_too_long():
     outcome = await sender.send(outgoing("http://127.0.0.1/", body=b"xy"))
     assert outcome.succeeded
     assert outcome.response_body == b"xy" * 2048
+
+
+async def test_of_an_endless_answer_no_more_is_asked_for_whatever_the_transport():
+    class Endless(httpx.AsyncByteStream):
+        parts = 0
+        closed = False
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            await trio.lowlevel.checkpoint()
+            self.parts += 1
+            return b"x" * 1024
+
+        async def aclose(self):
+            self.closed = True
+
+    stream = Endless()
+    over = httpx.MockTransport(lambda request: httpx.Response(200, stream=stream))
+    with trio.fail_after(10):
+        assert (await Sender(over, SETTINGS, SystemClock()).send(outgoing("http://127.0.0.1/"))).succeeded
+    assert stream.parts == 64
+    assert stream.closed
 
 
 async def test_cancelling_closes_the_connection_and_comes_out_as_cancelled():

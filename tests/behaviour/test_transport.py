@@ -52,6 +52,15 @@ async def test_connections_are_kept_and_used_again():
             assert receiver.connections == 1
 
 
+async def test_the_bound_of_an_answer_holds_for_each_and_not_for_a_connection():
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000
+    with trio.fail_after(10):
+        async with open_receiver(answering(large)) as receiver, open_transport(SETTINGS) as over:
+            for _ in range(4):
+                assert await fetch(over, receiver.url()) == (200, b"x" * 40_000)
+            assert receiver.connections == 1
+
+
 async def test_at_the_end_of_the_block_every_connection_is_closed():
     with trio.fail_after(10):
         async with open_receiver(answering(OK)) as receiver:
