@@ -6,17 +6,16 @@ the SQLite file while the daemon is stopped: what it finds at its start is the s
 """
 
 import asyncio
-import json
 import random
 import sqlite3
-import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.harness.client import Client
-from econeura_daemon.core.clock import format_ms
+from econeura_daemon.core.clock import format_ms, to_ms
 from econeura_daemon.core.ids import new_id
+from econeura_daemon.core.jsons import dumps
 
 LARGEST_BY_API = 100_000
 EVENT_TYPE = "bench.dead"
@@ -45,18 +44,18 @@ async def seed_by_api(client: Client, count: int) -> None:
 
 
 def seed_file(path: Path, subscription_id: str, count: int) -> None:
-    """Write ``count`` events and pending deliveries, all due, into a stopped daemon's file."""
-    now = datetime.now(UTC)
+    """Write ``count`` events and pending deliveries, a millisecond apart, into a stopped daemon's file."""
     rng = random.Random(4711)
-    ms = int(time.time() * 1000)
+    first = datetime.now(UTC) - timedelta(milliseconds=count)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -262144")
         cursor = connection.execute("SELECT coalesce(max(cursor), 0) FROM events").fetchone()[0]
         for start in range(0, count, 10_000):
             events, deliveries = [], []
-            for _ in range(min(10_000, count - start)):
+            for number in range(start, min(start + 10_000, count)):
                 cursor += 1
-                event_id = new_id("evt", now, rng)
+                at = first + timedelta(milliseconds=number)
+                ms, event_id = to_ms(at), new_id("evt", at, rng)
                 body = {
                     "id": event_id,
                     "type": EVENT_TYPE,
@@ -65,11 +64,9 @@ def seed_file(path: Path, subscription_id: str, count: int) -> None:
                     "source": "api",
                     "version": "1.0.0",
                 }
-                text = json.dumps(body, separators=(",", ":")).encode()
-                events.append((cursor, event_id, EVENT_TYPE, "api", ms, text))
-                deliveries.append(
-                    (new_id("del", now, rng), event_id, cursor, EVENT_TYPE, subscription_id, ms, ms)
-                )
+                events.append((cursor, event_id, EVENT_TYPE, "api", ms, dumps(body)))
+                delivery_id = new_id("del", at, rng)
+                deliveries.append((delivery_id, event_id, cursor, EVENT_TYPE, subscription_id, ms, ms))
             connection.executemany(
                 "INSERT INTO events (cursor, id, type, source, occurred_at, body) VALUES (?, ?, ?, ?, ?, ?)",
                 events,
@@ -81,4 +78,6 @@ def seed_file(path: Path, subscription_id: str, count: int) -> None:
                 deliveries,
             )
             connection.commit()
+        connection.execute("INSERT INTO delivery_totals VALUES ('seeded', ?, 0, 0, 0)", (count,))
+        connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

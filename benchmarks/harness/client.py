@@ -7,7 +7,7 @@ bytes, answers are parsed by httptools, nothing else happens.
 import asyncio
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,8 +121,8 @@ class Sent:
 
     started: int
     accepted: int = 0
-    refused: int = 0
-    """Answers other than 202; the load goes on after a short pause."""
+    refused: Counter[int] = attrs.field(factory=Counter)
+    """Answers other than 202, by status; the load goes on after a short pause."""
     scheduled_at: dict[str, int] = attrs.field(factory=dict)
     """By event id (open loop only): when the request was due."""
     answered_at: dict[str, int] = attrs.field(factory=dict)
@@ -152,7 +152,7 @@ async def closed_loop(
             if status == 202:
                 sent.accepted += 1
             else:
-                sent.refused += 1
+                sent.refused[status] += 1
                 await asyncio.sleep(0.01)
         connection.close()
 
@@ -171,7 +171,7 @@ async def open_loop(client: Client, requests: Sequence[bytes], seconds: float, r
         status, body = await client.send(prepared)
         now = time.monotonic_ns()
         if status != 202:
-            sent.refused += 1
+            sent.refused[status] += 1
             return
         sent.accepted += 1
         document = orjson.loads(body)

@@ -75,9 +75,10 @@ async def one_round(target: Target, sinks: Sinks, load: Load, folder: Path) -> d
 async def warm_up(target: Target, sinks: Sinks, load: Load) -> None:
     """Reach every sink and fill the caches; check a few deliveries' signatures on the way."""
     await sinks.ask(b"kept")
-    delivered = await _delivered(target.client)
+    delivered, before = await _delivered(target.client), await sinks.ask(b"count")
     sent = await closed_loop(target.client, _requests(target), min(1.0, load.seconds), load.connections)
-    await _all_recorded(target, sinks, delivered + sent.accepted * target.point.fan_out)
+    deliveries = sent.accepted * target.point.fan_out
+    await _all_recorded(target, sinks, delivered + deliveries, before["requests"] + deliveries)
     kept = await sinks.ask(b"kept")
     if not kept:
         raise RuntimeError("nothing arrived in the warm-up")
@@ -91,9 +92,11 @@ async def warm_up(target: Target, sinks: Sinks, load: Load) -> None:
 
 async def _latency(target: Target, sinks: Sinks, load: Load) -> dict[str, Any]:
     await sinks.ask(b"take")
-    delivered, cpu = await _delivered(target.client), cpu_seconds(target.process.pid)
+    delivered, before = await _delivered(target.client), await sinks.ask(b"count")
+    cpu = cpu_seconds(target.process.pid)
     sent = await open_loop(target.client, _requests(target), load.latency_seconds, load.rate)
-    await _all_recorded(target, sinks, delivered + sent.accepted * target.point.fan_out)
+    deliveries = sent.accepted * target.point.fan_out
+    await _all_recorded(target, sinks, delivered + deliveries, before["requests"] + deliveries)
     cpu = cpu_seconds(target.process.pid) - cpu
     arrived = await sinks.ask(b"take")
     from_answer, from_schedule = [], []
@@ -108,7 +111,8 @@ async def _latency(target: Target, sinks: Sinks, load: Load) -> dict[str, Any]:
         **_percentiles("scheduled_to_delivered_ms", from_schedule),
         **_percentiles("scheduled_to_answered_ms", to_answer),
         "latency_samples": len(from_answer),
-        "latency_refused": sent.refused,
+        "latency_refused": sent.refused.total(),
+        "latency_refused_by_status": dict(sent.refused),
         "cpu_us_an_event_at_rate": cpu * 1e6 / max(1, sent.accepted),
     }
 
@@ -139,7 +143,8 @@ async def _throughput(target: Target, sinks: Sinks, load: Load) -> dict[str, Any
         "seconds": seconds,
         "accepted_a_second": accepted / ingest_seconds,
         "until_last_arrival_seconds": (arrived - sent.started) / 1e9,
-        "refused": sent.refused,
+        "refused": sent.refused.total(),
+        "refused_by_status": dict(sent.refused),
         "repeats": after["repeats"] - before["repeats"],
         "cpu_us_an_event": cpu * 1e6 / max(1, accepted),
         "system_core_busy": cpu / seconds,
@@ -147,7 +152,7 @@ async def _throughput(target: Target, sinks: Sinks, load: Load) -> dict[str, Any
     }
 
 
-async def _all_recorded(target: Target, sinks: Sinks, delivered: int, requests: int = 0) -> tuple[int, int]:
+async def _all_recorded(target: Target, sinks: Sinks, delivered: int, requests: int) -> tuple[int, int]:
     """Wait for ``requests`` arrivals, then for ``delivered`` recorded; return when each was seen.
 
     The sinks are asked first: asking the system how far it is would be work for it.
