@@ -1,7 +1,7 @@
 """``webhooks listen``: a receiver at work, which can subscribe itself."""
 
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from random import SystemRandom
@@ -116,8 +116,13 @@ async def _until_told(listening: Listening) -> int:
                 await run_receiver(listening)
                 nursery.cancel_scope.cancel()
         except* CommandError as group:
-            raise group.exceptions[0] from None
+            raise _first(group) from None
     return code
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of nested groups."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def run_receiver(listening: Listening) -> None:
@@ -161,7 +166,8 @@ async def _subscribed(listening: Listening, url: str) -> AsyncGenerator[str | No
         "secret": listening.receiver.secrets[0],
         "description": "econeura-daemon webhooks listen",
     }
-    created = await _in_thread(partial(listening.client.call, "POST", _COLLECTION, body=body))
+    # Not abandoned when a signal comes: a subscription that was made must be known, to be deleted.
+    created = await trio.to_thread.run_sync(partial(listening.client.call, "POST", _COLLECTION, body=body))
     try:
         yield created["id"]
     finally:
@@ -171,14 +177,10 @@ async def _subscribed(listening: Listening, url: str) -> AsyncGenerator[str | No
 
 async def _delete(client: Client, subscription: str) -> None:
     try:
-        await _in_thread(partial(client.call, "DELETE", f"{_COLLECTION}/{segment(subscription)}"))
+        delete = partial(client.call, "DELETE", f"{_COLLECTION}/{segment(subscription)}")
+        await trio.to_thread.run_sync(delete, abandon_on_cancel=True)
     except CommandError as error:
         click.echo(f"The subscription {subscription} stays: {error.format_message()}", err=True)
-
-
-_in_thread: Callable[..., Awaitable[dict[str, str]]] = partial(
-    trio.to_thread.run_sync, abandon_on_cancel=True
-)
 
 
 def _url(host: str, listener: trio.SocketListener) -> str:

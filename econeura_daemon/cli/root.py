@@ -73,8 +73,6 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:
         known = command_error(error)
         if known is None:

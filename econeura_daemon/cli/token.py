@@ -46,7 +46,7 @@ def create(
     kept, text = create_token(state_dir, name, _scopes(scopes), SystemClock(), expires_at=expires_at)
     if output.for_people:
         output.rows([_json(kept)], _COLUMNS, empty="")
-        click.echo("\nThe token, which nobody can show again:", err=True)
+        click.echo(f"\nIts hash is in {state_dir}; the token itself, which nobody can show again:", err=True)
         click.echo(text)
     else:
         output.item({**_json(kept), "token": text})

@@ -17,7 +17,7 @@ _SUBSCRIPTIONS: list[Column] = [
     ("events", lambda row: row["events"]),
     ("url", lambda row: row["url"]),
     ("failures", lambda row: row["failureCount"]),
-    ("last delivery", lambda row: (row.get("lastDelivery") or {}).get("status")),
+    ("last delivery", lambda row: row["lastDelivery"]),
 ]
 
 _DELIVERIES: list[Column] = [

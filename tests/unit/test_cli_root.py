@@ -57,10 +57,15 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_costs_less_than_a_fifth_of_a_second_of_the_processor():
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
     def cost() -> float:
         before = os.times()
         subprocess.run(
-            [sys.executable, "-m", "econeura_daemon", "--help"], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "econeura_daemon", "--help"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=environ,
         )
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system

@@ -1,5 +1,7 @@
 import enum
-import timeit
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -265,6 +267,14 @@ def test_whatever_is_sent_to_a_route_is_a_command_or_invalid_input(command, data
 
 
 def test_structuring_an_event_is_quick():
-    raw = {"type": "order.paid", "data": {"a": 1}, "source": "shop", "id": "abc"}
-    seconds = min(timeit.repeat(lambda: structure_json(raw, PublishEvent), number=1000, repeat=20)) / 1000
-    assert seconds < 15e-6  # on the hot path; 3.5 µs where it was written
+    code = """
+import timeit
+from econeura_daemon.core.structuring import structure_json
+from econeura_daemon.events.model import PublishEvent
+raw = {"type": "order.paid", "data": {"a": 1}, "source": "shop", "id": "abc"}
+print(min(timeit.repeat(lambda: structure_json(raw, PublishEvent), number=1000, repeat=20)) / 1000)
+"""
+    # In a process of its own, because measuring coverage slows Python code tenfold.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
+    assert float(done.stdout) < 15e-6  # it is on the hot path; 3.5 µs where this was written
