@@ -54,10 +54,3 @@ def reply_once(answer: Answer) -> Response:
     if answer.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response
-
-
-def empty() -> Response:
-    """Answer 204."""
-    response = Response(b"", status=204)
-    response.headers.remove("Content-Type")
-    return response

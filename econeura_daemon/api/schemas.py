@@ -97,17 +97,9 @@ COMPONENTS: Mapping[str, Schema] = {
         maxInFlight=nullable(INTEGER),
         disabledReason=nullable(STRING),
         failureCount=COUNT,
-        lastDelivery=nullable(ref("LastDelivery")),
+        lastDelivery=nullable(INSTANT),
         createdAt=INSTANT,
         updatedAt=INSTANT,
-    ),
-    "LastDelivery": obj(
-        id=STRING,
-        eventId=STRING,
-        eventType=STRING,
-        status=values_of(DeliveryStatus),
-        at=nullable(INSTANT),
-        responseCode=nullable(INTEGER),
     ),
     "Delivery": obj(
         id=STRING,

@@ -18,7 +18,8 @@ from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.store import claims, subscriptions
 from econeura_daemon.webhooks.store.claims import Birth, Claimant
 
-MAX_CACHED_TYPES = 10_000
+MAX_CACHED = 100_000
+"""Matches that are remembered, over all event types."""
 
 
 class Matcher:
@@ -31,17 +32,20 @@ class Matcher:
     def __init__(self) -> None:
         self._generation: str | None = None
         self._matches: dict[str, list[Subscription]] = {}
+        self._size = 0
 
     def match(self, connection: Connection, event_type: str) -> list[Subscription]:
         """Return the active subscriptions that want events of this type."""
         generation = subscriptions.generation(connection)
-        if generation != self._generation or len(self._matches) >= MAX_CACHED_TYPES:
+        if generation != self._generation or self._size >= MAX_CACHED:
             self._matches.clear()
+            self._size = 0
             self._generation = generation
         found = self._matches.get(event_type)
         if found is None:
             found = subscriptions.matching(connection, candidates(event_type))
             self._matches[event_type] = found
+            self._size += 1 + len(found)
         return found
 
 

@@ -13,10 +13,10 @@ from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.storage import Connection, Store
 from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
-from econeura_daemon.webhooks.model import Delivery, RetryPolicy, Secret, Subscription
+from econeura_daemon.webhooks.model import RetryPolicy, Secret, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.signing import new_secret
-from econeura_daemon.webhooks.store import claims, queries
+from econeura_daemon.webhooks.store import claims
 from econeura_daemon.webhooks.store import subscriptions as sql
 from econeura_daemon.webhooks.store.claims import Claimant
 
@@ -75,22 +75,15 @@ class Subscriptions:
         await self._store.transact(work)
         return subscription
 
-    async def get(self, subscription_id: str) -> tuple[Subscription, Delivery | None]:
-        """Return the subscription and its newest attempted delivery. Raises `NotFoundError`."""
+    async def get(self, subscription_id: str) -> Subscription:
+        """Return the subscription. Raises `NotFoundError`."""
+        return _found(
+            await self._store.read(partial(sql.get, subscription_id=subscription_id)), subscription_id
+        )
 
-        def work(connection: Connection) -> tuple[Subscription, Delivery | None]:
-            subscription = _found(sql.get(connection, subscription_id), subscription_id)
-            return subscription, queries.last_of(connection, subscription_id)
-
-        return await self._store.read(work)
-
-    async def page(self, before: str | None, limit: int) -> list[tuple[Subscription, Delivery | None]]:
-        """Return subscriptions, newest first, from below the id ``before``, each with its newest delivery."""
-
-        def work(connection: Connection) -> list[tuple[Subscription, Delivery | None]]:
-            return [(one, queries.last_of(connection, one.id)) for one in sql.page(connection, before, limit)]
-
-        return await self._store.read(work)
+    async def page(self, before: str | None, limit: int) -> list[Subscription]:
+        """Return subscriptions, newest first, from below the id ``before``."""
+        return await self._store.read(partial(sql.page, before=before, limit=limit))
 
     async def patch(self, subscription_id: str, changes: Mapping[str, Any]) -> Subscription:
         """Lay ``changes`` (JSON members) over the subscription; null takes a member back to its default.
@@ -152,33 +145,25 @@ class Subscriptions:
         return new_id("gen", self._clock.now(), self._rng)
 
 
-def subscription_json(
-    subscription: Subscription, *, reveal: bool, last: Delivery | None = None
-) -> dict[str, Any]:
-    """Return the subscription as the API shows it; ``reveal`` shows the secret, elsewhere it is masked."""
+def subscription_json(subscription: Subscription, *, reveal: bool) -> dict[str, Any]:
+    """Return the subscription as the API shows it; ``reveal`` shows the secret, elsewhere it is masked.
+
+    ``lastDelivery`` is when an attempt to it last ended, to the second while all goes well.
+    """
     body = _body_json(subscription)
     body["headers"] = {
         name: "***" if any(word in name.lower() for word in _SENSITIVE) else text
         for name, text in subscription.headers.items()
     }
     current = subscription.secrets[0].text
-    shown = None
-    if last is not None:
-        shown = {
-            "id": last.id,
-            "eventId": last.event_id,
-            "eventType": last.event_type,
-            "status": last.status.value,
-            "at": None if last.last_attempt_at is None else format_ms(last.last_attempt_at),
-            "responseCode": last.response_code,
-        }
+    last = subscription.last_delivery_at
     return {
         "id": subscription.id,
         **body,
         "secret": current if reveal else masked(current),
         "disabledReason": subscription.disabled_reason,
         "failureCount": subscription.failure_count,
-        "lastDelivery": shown,
+        "lastDelivery": None if last is None else format_ms(last),
         "createdAt": format_ms(subscription.created_at),
         "updatedAt": format_ms(subscription.updated_at),
     }

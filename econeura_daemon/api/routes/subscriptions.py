@@ -7,14 +7,14 @@ from quart import Response
 from econeura_daemon.api.bodies import idempotency_key, read_body
 from econeura_daemon.api.idempotency import Deed
 from econeura_daemon.api.queries import CURSOR, LIMIT
-from econeura_daemon.api.replies import empty, reply, reply_once, reply_page
+from econeura_daemon.api.replies import reply, reply_once, reply_page
 from econeura_daemon.api.routing import Answered, Routes, current_query
-from econeura_daemon.api.schemas import page_of, ref
+from econeura_daemon.api.schemas import BOOLEAN, STRING, obj, page_of, ref
 from econeura_daemon.api.services import services
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.server import Scope
 from econeura_daemon.webhooks import CreateSubscription, SubscriptionBody, subscription_json
-from econeura_daemon.webhooks.model import Delivery, Subscription
+from econeura_daemon.webhooks.model import Subscription
 
 routes = Routes("Subscriptions")
 
@@ -70,15 +70,15 @@ async def list_subscriptions() -> Response:
         page,
         subscriptions,
         query[LIMIT],
-        position=lambda one: one[0].id,
-        show=lambda one: dumps(_shown(*one)),
+        position=lambda one: one.id,
+        show=lambda one: dumps(_shown(one)),
     )
 
 
 @routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The subscription.", ref("Subscription"))})
 async def get_subscription(key: str) -> Response:
     """Read one subscription."""
-    return reply(_shown(*await services().subscriptions.get(key)))
+    return reply(_shown(await services().subscriptions.get(key)))
 
 
 @routes.add(
@@ -95,22 +95,21 @@ async def patch_subscription(key: str) -> Response:
     `"active": false` holds what is pending and makes nothing new.
     """
     changes = await read_body(dict[str, Any])
-    await services().subscriptions.patch(key, changes)
-    return reply(_shown(*await services().subscriptions.get(key)))
+    return reply(_shown(await services().subscriptions.patch(key, changes)))
 
 
 @routes.add(
     "DELETE",
     _ONE,
     scope=Scope.ADMIN,
-    answers={204: Answered("It is gone; what was pending is canceled.")},
+    answers={200: Answered("It is gone; what was pending is canceled.", obj(id=STRING, deleted=BOOLEAN))},
     problems=_WRITE_PROBLEMS,
 )
 async def delete_subscription(key: str) -> Response:
     """Delete a subscription and cancel what is pending."""
     await services().subscriptions.delete(key)
-    return empty()
+    return reply({"id": key, "deleted": True})
 
 
-def _shown(subscription: Subscription, last: Delivery | None) -> dict[str, Any]:
-    return subscription_json(subscription, reveal=False, last=last)
+def _shown(subscription: Subscription) -> dict[str, Any]:
+    return subscription_json(subscription, reveal=False)

@@ -60,15 +60,6 @@ def page(
     return [_delivery(row) for row in connection.execute(query)]
 
 
-def last_of(connection: Connection, subscription_id: str) -> Delivery | None:
-    """Return the subscription's newest delivery that was attempted."""
-    query = _shown.where(
-        _deliveries.c.subscription_id == subscription_id, _deliveries.c.last_attempt_at.is_not(None)
-    )
-    row = connection.execute(query.order_by(_deliveries.c.id.desc()).limit(1)).first()
-    return None if row is None else _delivery(row)
-
-
 def stats(connection: Connection) -> dict[str, int]:
     """Count subscriptions and deliveries, under the keys of ``GET /v1/webhooks/stats``.
 

@@ -1,0 +1,129 @@
+"""Every slug of docs/http-api.md is reached, over real sockets."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import trio
+
+from econeura_daemon.api import CATALOGUE, scope_of
+from econeura_daemon.core.errors import (
+    ConflictError,
+    OutcomeUnknownError,
+    StoreBusyError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from econeura_daemon.server import Principal, Scope
+from tests.http.server_rig import serving
+from tests.support.api_world import open_world
+from tests.support.inline_store import open_inline_store
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "http-api.md"
+SLUGS = re.findall(r"^\| `([a-z0-9-]+)` \| \d{3} \|", DOCUMENT.read_text(), re.MULTILINE)
+EVENT = b'{"type":"a","data":{}}'
+
+
+class Reader:
+    """``eco_reader`` may read; nobody else is known."""
+
+    def authenticate(self, text, now):
+        return Principal("reader", frozenset([Scope.READ])) if text == "eco_reader" else None
+
+
+def post(body=EVENT, *headers, path="/v1/events", kind="application/json", length=None):
+    """Return the bytes of one POST."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def get(path="/v1/events", *headers, version="1.1", host="localhost", method="GET"):
+    """Return the bytes of one request without a body."""
+    return "\r\n".join([f"{method} {path} HTTP/{version}", f"Host: {host}", *headers, "", ""]).encode()
+
+
+REQUESTS = {
+    "malformed-request": get("/ /"),
+    "invalid-input": post(b"{}"),
+    "unauthorized": get("/v1/events", "Forwarded: for=1.2.3.4"),
+    "forbidden": post(EVENT, "Authorization: Bearer eco_reader"),
+    "foreign-origin": post(EVENT, "Origin: https://evil.example"),
+    "not-found": get("/nowhere"),
+    "method-not-allowed": get("/v1/events", method="DELETE"),
+    "request-timeout": post(b"{", length=10),
+    "payload-too-large": post(b"x" * 1025),
+    "uri-too-long": get("/" + "x" * 20_000),
+    "unsupported-media-type": post(kind="text/plain"),
+    "expectation-failed": post(EVENT, "Expect: 200-ok"),
+    "misdirected-request": get(host="evil.example"),
+    "headers-too-large": get("/v1/events", *(f"X-Filler-{n}: {'x' * 1000}" for n in range(100))),
+    "not-implemented": get("/v1/events", "Transfer-Encoding: br", method="POST"),
+    "http-version-not-supported": get(version="3.0"),
+}
+FAILURES = {
+    "conflict": ConflictError("it is being delivered"),
+    "internal-error": ValueError("swordfish"),
+    "outcome-unknown": OutcomeUnknownError("swordfish"),
+    "overloaded": StoreBusyError("swordfish"),
+    "store-unavailable": StoreUnavailableError("swordfish"),
+    "store-full": StoreFullError("swordfish"),
+}
+
+
+async def reused_key(rig, _store):
+    await rig.ask(post(EVENT, "Idempotency-Key: k"))
+    return await rig.ask(post(b'{"type":"b","data":{}}', "Idempotency-Key: k"))
+
+
+async def key_in_flight(rig, store):
+    arrived, release, answers = trio.Event(), trio.Event(), []
+    ingest = store.ingest
+
+    async def wait(work):
+        arrived.set()
+        await release.wait()
+        return await ingest(work)
+
+    store.ingest = wait
+
+    async def first():
+        answers.append(await rig.ask(post(EVENT, "Idempotency-Key: k")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await arrived.wait()
+        second = await rig.ask(post(EVENT, "Idempotency-Key: k"))
+        release.set()
+    assert answers[0].status == 202
+    return second
+
+
+async def reach(slug, rig, store):
+    if slug in REQUESTS:
+        return await rig.ask(REQUESTS[slug])
+    if slug in FAILURES:
+        store.trouble = FAILURES[slug]
+        return await rig.ask(post())
+    return await {"idempotency-mismatch": reused_key, "idempotency-in-flight": key_in_flight}[slug](rig, store)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+async def test_every_documented_slug_is_reached(slug):
+    status, title = CATALOGUE[slug]
+    with trio.fail_after(20):
+        async with open_inline_store() as store, open_world(store) as world:
+            async with serving(
+                world.app, tokens=Reader(), scope_of=scope_of, max_body_bytes=1024, body_timeout_ms=100
+            ) as rig:
+                answer = await reach(slug, rig, store)
+            document = json.loads(answer.body)
+            assert (answer.status, document["type"]) == (status, f"/problems/{slug}")
+            assert document["title"] == document["error"] == title
+            assert b"swordfish" not in answer.body
