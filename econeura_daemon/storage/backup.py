@@ -12,8 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from econeura_daemon.core.errors import (
     ConflictError,
     StoreCorruptError,
@@ -26,23 +24,10 @@ from econeura_daemon.storage.dialect import SQLITE
 from econeura_daemon.storage.file_lock import hold_file
 from econeura_daemon.storage.location import SqliteLocation, locate
 from econeura_daemon.storage.migrations import NEWEST, schema_version
+from econeura_daemon.storage.model import CheckReport
 from econeura_daemon.storage.opening import create_file, prepare_sqlite
 from econeura_daemon.storage.sqlite import SqliteEngine, connect
 from econeura_daemon.storage.sqlite_errors import translate
-
-
-@attrs.frozen
-class CheckReport:
-    """What `check` found."""
-
-    place: str
-    """The file, or ``PostgreSQL``."""
-    version: int
-    """The schema's version; 0: nothing is there yet."""
-    newest: int
-    """The version that this program brings the schema to."""
-    flaws: tuple[str, ...]
-    """What is damaged; empty if the store is sound."""
 
 
 def check(settings: StorageSettings, state_dir: Path) -> CheckReport:

@@ -32,7 +32,7 @@ async def open_store(
     """Open the store that ``settings`` name, migrate it, and run its writer for the length of the block.
 
     ``ingest_patience`` is in seconds. Leaving the block commits what was queued, at most 15 s long. Raises a
-    `StoreError`, `StateDirectoryHeldError`, or `InvalidInputError` for an url that is none.
+    `StoreError` or `StateDirectoryHeldError`.
     """
     location = locate(settings, state_dir)
     if isinstance(location, SqliteLocation):

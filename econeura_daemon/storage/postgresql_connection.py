@@ -80,6 +80,11 @@ class PostgresqlConnection(Notes):
         """Begin a transaction, without waiting for it."""
         self._send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if read_only else "BEGIN")
 
+    def look_alive(self) -> None:
+        """Raise if the connection is known to be gone: what is sent only now cannot have arrived."""
+        self.driver.pgconn.consume_input()  # the server's last words, if it closed the connection
+        self.driver.pgconn.consume_input()  # and the end behind them
+
     def commit(self) -> None:
         """Commit, and wait until everything is answered."""
         committed = self._send("COMMIT")
