@@ -153,7 +153,7 @@ class _Connection:
             await self._pass_on(exchange, head.wire)
             if not await self._pump_body(exchange) or not await self._wait_until_over(exchange):
                 return exchange.is_muted
-            if not exchange.keeps_alive or self._site.drain.begun.is_set():
+            if not exchange.keeps_alive or self._wire.torn or self._site.drain.begun.is_set():
                 return True
 
     async def _next_head(self) -> Head | None:
@@ -278,11 +278,15 @@ class _Connection:
             exchange.keeps_alive = True
 
     async def _flush(self, exchange: _Exchange) -> None:
-        """Write what Hypercorn had to say; then let the reader know if that was the end."""
+        """Write what Hypercorn had to say."""
         if self._out and not exchange.is_muted:
             data = bytes(self._out)
             self._out.clear()
             await self._write(data)
+        self._settle(exchange)
+
+    def _settle(self, exchange: _Exchange) -> None:
+        """Let the reader know, if the answer has ended."""
         if exchange.is_finished and not exchange.over.is_set():
             exchange.over.set()
             exchange.arrived.set()
@@ -334,3 +338,4 @@ class _Connection:
         if not exchange.is_finished and not exchange.is_muted:
             await app_send(None)
             await self._flush(exchange)
+        self._settle(exchange)  # the application's own time-out may have ended its last write

@@ -112,6 +112,17 @@ class App:
         """Sends more at once than any socket buffer holds."""
         await answer(send, b"x" * 64_000_000)
 
+    async def do_gives_up(self, scope, receive, send):
+        """Ends a write by a time-out of its own, and goes on as if nothing had happened."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(0.2):
+            await send({"type": "http.response.body", "body": b"x" * 64_000_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b"END", "more_body": False})
+
+    async def do_gives_up_at_the_end(self, scope, receive, send):
+        with trio.move_on_after(0.2):
+            await answer(send, b"x" * 64_000_000)
+
     async def do_fail(self, scope, receive, send):
         raise ValueError("the secret is swordfish")
 

@@ -1,5 +1,8 @@
 """The life of connections and requests, over real sockets on loopback."""
 
+import contextlib
+
+import pytest
 import trio
 
 from tests.http.server_rig import PATIENCE, App, Client, request, serving
@@ -66,6 +69,21 @@ async def test_100_continue_comes_when_the_application_reads_and_not_before_a_re
         await client.send(request("/echo", method="POST", headers=head + "Content-Length: 9999999999\r\n"))
         answer = await client.answer(until_closed=True)
         assert answer.status == 413
+
+
+@pytest.mark.parametrize("path", ["/gives-up", "/gives-up-at-the-end"])
+async def test_an_answer_that_its_application_gave_up_is_cut_off_and_nothing_follows_it(path):
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request(path) + request("/echo", body=b"next"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+        await rig.wait_for_connections(0)
+        text = b""
+        with contextlib.suppress(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            while data := await client.stream.receive_some(1_000_000):
+                text += data
+        assert text.partition(b"\r\n\r\n")[2].strip(b"x0123456789abcdef\r\n") == b""
+        assert "/echo" not in rig.app.calls
 
 
 async def test_a_client_that_leaves_cancels_its_handler():
