@@ -5,7 +5,15 @@ from typing import Any
 from econeura_daemon._version import VERSION
 from econeura_daemon.api.problems import CATALOGUE
 from econeura_daemon.api.routing import Answered, Route, Routes
-from econeura_daemon.api.schemas import COMPONENTS, STRING, envelope, patch_schema_of, ref, schema_of
+from econeura_daemon.api.schemas import (
+    ANY_OBJECT,
+    COMPONENTS,
+    STRING,
+    envelope,
+    patch_schema_of,
+    ref,
+    schema_of,
+)
 from econeura_daemon.server import Scope
 
 _ALWAYS = ("unauthorized", "forbidden", "internal-error")
@@ -128,9 +136,8 @@ def slugs_of(route: Route) -> set[str]:
 def _content(answered: Answered) -> dict[str, Any]:
     if answered.data is not None:
         return {"content": {answered.media_type: {"schema": envelope(dict(answered.data))}}}
-    if answered.media_type == "application/json":
-        return {}
-    return {"content": {answered.media_type: {"schema": STRING}}}
+    schema = ANY_OBJECT if answered.media_type == "application/json" else STRING
+    return {"content": {answered.media_type: {"schema": schema}}}
 
 
 def _name(scope: Scope) -> str:

@@ -84,7 +84,17 @@ RETRY_POLICY = maybe(
 
 COMPONENTS: Mapping[str, Schema] = {
     "Event": obj(id=STRING, type=STRING, data=ANY_OBJECT, timestamp=INSTANT, source=STRING, version=STRING),
-    "Published": maybe(obj(id=STRING, deliveries=COUNT, duplicate=BOOLEAN), "duplicate"),
+    "Published": obj(id=STRING, deliveries=COUNT),
+    "PublishedBefore": obj(
+        id=STRING,
+        type=STRING,
+        data=ANY_OBJECT,
+        timestamp=INSTANT,
+        source=STRING,
+        version=STRING,
+        deliveries=COUNT,
+        duplicate=BOOLEAN,
+    ),
     "Subscription": obj(
         id=STRING,
         url=STRING,

@@ -19,7 +19,7 @@ from econeura_daemon.core.errors import (
 )
 from econeura_daemon.core.settings import HttpSettings, Settings
 from econeura_daemon.server import Principal, Scope
-from tests.support.api_world import open_sqlite_world, open_world
+from tests.support.api_world import open_stored_world, open_world
 from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "a", "data": {}}
@@ -36,7 +36,7 @@ GETS = [route.path for route in ROUTES if route.method == "GET" and route.path !
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
@@ -176,7 +176,7 @@ async def test_a_key_that_is_not_there_yet_is_a_400(world, key):
 
 async def test_a_body_over_the_limit_is_a_413_and_one_at_the_limit_is_not(tmp_path):
     settings = Settings(http=HttpSettings(max_body_bytes=2048))
-    async with open_sqlite_world(tmp_path, settings=settings) as world:
+    async with open_stored_world(tmp_path, settings=settings) as world:
         head, tail = b'{"type":"a","data":{"x":"', b'"}}'
         for size in (2048, 2049):
             content = head + b"x" * (size - len(head) - len(tail)) + tail
@@ -272,7 +272,7 @@ async def test_a_token_reaches_what_its_scopes_say_and_no_more(tmp_path):
             scope = text.removeprefix("eco_")
             return Principal(text, frozenset([Scope(scope)])) if scope in set(Scope) else None
 
-    async with open_sqlite_world(tmp_path, tokens=Tokens(), auth_required=True) as world:
+    async with open_stored_world(tmp_path, tokens=Tokens(), auth_required=True) as world:
         for route in ROUTES:
             path = route.path.replace("{id}", "x")
             if route.scope is None or path == "/v1/stream":

@@ -12,7 +12,7 @@ from econeura_daemon.core.errors import EconeuraError, OutcomeUnknownError, Stor
 from econeura_daemon.core.settings import HttpSettings, Settings
 from econeura_daemon.server import ALL_SCOPES, Principal
 from econeura_daemon.storage.idempotency import SWEEP
-from tests.support.api_world import open_sqlite_world, open_world
+from tests.support.api_world import open_stored_world, open_world
 from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "order.paid", "data": {"n": 1}}
@@ -26,7 +26,7 @@ POSTS = [
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
@@ -108,7 +108,7 @@ async def test_a_key_belongs_to_its_token(tmp_path):
         def authenticate(self, text, now):
             return Principal(text, ALL_SCOPES)
 
-    async with open_sqlite_world(tmp_path, tokens=Tokens()) as world:
+    async with open_stored_world(tmp_path, tokens=Tokens()) as world:
         for token in ("eco_one", "eco_two"):
             answer = await world.post(
                 "/v1/events", EVENT, idempotency_key="k", authorization=f"Bearer {token}"
@@ -346,7 +346,7 @@ async def test_of_events_only_ids_and_counts_are_kept(world):
 
 async def test_a_batch_of_a_thousand_long_ids_is_replayed_whole(tmp_path):
     settings = Settings(http=HttpSettings(max_body_bytes=4 * 1024 * 1024))
-    async with open_sqlite_world(tmp_path, settings=settings) as world:
+    async with open_stored_world(tmp_path, settings=settings) as world:
         events = [{**EVENT, "id": f"{number:0128d}"} for number in range(1000)]
         first = await world.post("/v1/events/batch", {"events": events}, idempotency_key="k")
         again = await world.post("/v1/events/batch", {"events": events}, idempotency_key="k")

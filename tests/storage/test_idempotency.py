@@ -78,7 +78,7 @@ async def test_of_many_at_once_one_keeps_its_answer_and_all_are_told_it(store):
     assert await look(store, "k", now=DAY * 10) == outcomes[0]
 
 
-async def test_two_daemons_that_settle_a_fact_at_once_agree(database):
+async def test_works_that_settle_a_fact_at_once_agree(database):
     async with database.open() as one:
         settled = []
 

@@ -1,10 +1,11 @@
 """Publishing events, and reading them back."""
 
+import attrs
 from quart import Response
 
 from econeura_daemon.api.bodies import idempotency_key, read_body
 from econeura_daemon.api.context import request_context, trace_of
-from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.idempotency import Answer, Deed
 from econeura_daemon.api.parameters import EVENT_PATTERN, SINCE, UNTIL
 from econeura_daemon.api.queries import CURSOR, LIMIT
 from econeura_daemon.api.replies import reply_json, reply_once, reply_page
@@ -53,7 +54,7 @@ _PUBLISH_ALL: Deed[list[Published]] = Deed(status=lambda _: 202, keep=_keep, sho
     idempotent=True,
     answers={
         202: Answered("The event and its deliveries are committed.", ref("Published")),
-        200: Answered("An event with this id is kept already; it is the one told of.", ref("Published")),
+        200: Answered("An event with this id is kept already: this one.", ref("PublishedBefore")),
     },
     problems=_INGEST_PROBLEMS,
 )
@@ -63,7 +64,12 @@ async def publish_event() -> Response:
     With an `id` of the publisher's own, publishing it again while it is kept changes nothing.
     """
     command = await read_body(PublishEvent)
-    return await _publish([command], _PUBLISH_ONE)
+    answer = await _publish([command], _PUBLISH_ONE)
+    if answer.status == 202:
+        return reply_once(answer)
+    told = loads(answer.data)
+    first = await services().log.get(told["id"])
+    return reply_once(attrs.evolve(answer, data=dumps({**loads(first.body), **told})))
 
 
 @routes.add(
@@ -87,17 +93,16 @@ async def publish_event() -> Response:
 async def publish_batch() -> Response:
     """Publish 1 to 1000 events, all or none."""
     batch = await read_body(PublishBatch)
-    return await _publish(list(batch.events), _PUBLISH_ALL)
+    return reply_once(await _publish(list(batch.events), _PUBLISH_ALL))
 
 
-async def _publish(commands: list[PublishEvent], deed: Deed[list[Published]]) -> Response:
+async def _publish(commands: list[PublishEvent], deed: Deed[list[Published]]) -> Answer:
     key = await idempotency_key()
     trace = trace_of(request_context())
     publisher = services().publisher
-    answer = await services().keys.once(
+    return await services().keys.once(
         key, deed, lambda also: publisher.publish(commands, trace=trace, also=also)
     )
-    return reply_once(answer)
 
 
 @routes.add(

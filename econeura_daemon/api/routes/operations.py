@@ -110,7 +110,7 @@ async def read_metrics() -> Response:
     "/openapi.json",
     scope=Scope.READ,
     query=None,
-    answers={200: Answered("This document.", media_type="application/vnd.oai.openapi+json")},
+    answers={200: Answered("This document, bare.")},
 )
 async def read_openapi() -> Response:
     """Describe the API (OpenAPI 3.1)."""
