@@ -59,20 +59,22 @@ async def test_two_daemons_over_one_store_do_a_keyed_deed_once_and_read_each_oth
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     event = {"type": "a", "data": {}}
-    async with open_stored_world(tmp_path / "one", url=postgres_url) as one:
-        async with open_stored_world(tmp_path / "other", url=postgres_url) as other:
-            answers = []
+    async with (
+        open_stored_world(tmp_path / "one", url=postgres_url) as one,
+        open_stored_world(tmp_path / "other", url=postgres_url) as other,
+    ):
+        answers = []
 
-            async def post(world):
-                answers.append(await world.post("/v1/events", event, idempotency_key="k"))
+        async def post(world):
+            answers.append(await world.post("/v1/events", event, idempotency_key="k"))
 
-            async with trio.open_nursery() as nursery:
-                for world in (one, other) * 5:
-                    nursery.start_soon(post, world)
-            assert {answer.status_code for answer in answers} <= {202, 409}
-            assert len({answer.content for answer in answers if answer.status_code == 202}) == 1
-            assert (await one.counts())["events"] == 1
-            await one.post("/v1/events", event)
-            cursor = (await one.client.get("/v1/events?limit=1")).json()["data"]["nextCursor"]
-            page = await other.client.get(f"/v1/events?cursor={cursor}")
-            assert len(page.json()["data"]["items"]) == 1
+        async with trio.open_nursery() as nursery:
+            for world in (one, other) * 5:
+                nursery.start_soon(post, world)
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        assert len({answer.content for answer in answers if answer.status_code == 202}) == 1
+        assert (await one.counts())["events"] == 1
+        await one.post("/v1/events", event)
+        cursor = (await one.client.get("/v1/events?limit=1")).json()["data"]["nextCursor"]
+        page = await other.client.get(f"/v1/events?cursor={cursor}")
+        assert len(page.json()["data"]["items"]) == 1

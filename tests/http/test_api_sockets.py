@@ -18,9 +18,8 @@ JSON = "Content-Type: application/json\r\n"
 @pytest.fixture
 async def rig(tmp_path):
     with trio.fail_after(60):
-        async with open_stored_world(tmp_path) as world:
-            async with serving(world.app, scope_of=scope_of) as opened:
-                yield opened
+        async with open_stored_world(tmp_path) as world, serving(world.app, scope_of=scope_of) as opened:
+            yield opened
 
 
 async def test_head_and_get_share_one_connection_and_say_the_same_length(rig):
@@ -72,6 +71,12 @@ class StreamReader:
                 assert isinstance(event, h11.Response), event
         return body
 
+    async def end(self):
+        """Wait for the end of the answer; fails if it breaks off."""
+        while not isinstance(event := self._parser.next_event(), h11.EndOfMessage):
+            assert event is h11.NEED_DATA, event
+            self._parser.receive_data(await self._client.stream.receive_some(65536))
+
 
 async def test_a_stream_brings_what_is_published_beside_it(rig):
     async with Client(await rig.connect()) as reader, Client(await rig.connect()) as client:
@@ -83,6 +88,16 @@ async def test_a_stream_brings_what_is_published_beside_it(rig):
         came = await stream.read(b"\n\n")
         assert came.startswith(b"id: 1\nevent: order.paid\n")
         assert published["id"].encode() in came
+
+
+async def test_a_stream_ends_in_order_when_the_server_drains(rig):
+    async with Client(await rig.connect()) as reader:
+        await reader.send(request("/v1/stream"))
+        stream = StreamReader(reader)
+        await stream.read(b"retry: 1000\n\n")
+        rig.server.stop_accepting()
+        await stream.end()
+        await reader.is_closed()
 
 
 async def test_a_reader_that_leaves_is_forgotten(rig):
