@@ -354,6 +354,23 @@ async def test_idle_pools_are_bounded_in_number(monkeypatch):
             assert receiver.connections == 7
 
 
+async def test_another_guard_holds_from_the_next_request_on_for_kept_connections_too():
+    with trio.fail_after(10):
+        async with open_receiver(answering(OK)) as receiver, open_transport(SETTINGS) as over:
+            response = await over.handle_async_request(request(receiver.url()))
+            over.use(EgressGuard())
+            with pytest.raises(EgressRefusedError):
+                await fetch(over, receiver.url())
+            await over.drop_idle(0)
+            assert b"".join([part async for part in response.stream]) == b"ok"
+            await response.aclose()
+            assert receiver.open == 1
+            await over.drop_idle(0)
+            await receiver.all_closed.wait()
+            over.use(EgressGuard(LOOPBACK))
+            assert await fetch(over, receiver.url()) == (200, b"ok")
+
+
 async def test_proxies_and_netrc_of_the_environment_mean_nothing(monkeypatch, tmp_path):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
