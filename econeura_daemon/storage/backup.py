@@ -26,7 +26,8 @@ from econeura_daemon.storage.location import SqliteLocation, locate
 from econeura_daemon.storage.migrations import NEWEST, schema_version
 from econeura_daemon.storage.model import CheckReport
 from econeura_daemon.storage.opening import create_file, prepare_sqlite
-from econeura_daemon.storage.sqlite import SqliteEngine, connect
+from econeura_daemon.storage.sqlite import SqliteEngine
+from econeura_daemon.storage.sqlite_connection import connect
 from econeura_daemon.storage.sqlite_errors import translate
 
 

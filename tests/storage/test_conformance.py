@@ -269,9 +269,13 @@ async def test_who_waits_for_room_when_the_block_is_left_is_turned_away(database
         gate = Gate()
         nursery.start_soon(store.transact, gate.work)
         await gate.reached.wait()
-        nursery.start_soon(swallow, store, put("a"), results)
+
+        async def wait_for_room():
+            await swallow(store, put("a"), results)
+            gate.open()  # only now the writer can go on, and the block be left
+
+        nursery.start_soon(wait_for_room)
         await trio.testing.wait_all_tasks_blocked()
-        gate.open()
     (error,) = results
     assert isinstance(error, StoreUnavailableError)
 

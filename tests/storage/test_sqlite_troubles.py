@@ -235,6 +235,7 @@ async def test_a_lock_of_another_program_is_said_and_its_end_is_noticed(tmp_path
 
 
 HOLDING_PROGRAM = """
+import os
 import sys
 from pathlib import Path
 import trio
@@ -242,7 +243,7 @@ from econeura_daemon.core.settings import StorageSettings
 from econeura_daemon.storage import open_store
 async def main():
     async with open_store(StorageSettings(), Path(sys.argv[1])):
-        print("open", flush=True)
+        os.write(1, b"open\n")
         await trio.to_thread.run_sync(sys.stdin.read)
 trio.run(main)
 """
