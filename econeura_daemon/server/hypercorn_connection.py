@@ -222,7 +222,7 @@ class _Connection:
     async def _pass_on(self, exchange: _Exchange, wire: bytes) -> None:
         """Give bytes to Hypercorn. Should it ever refuse what the framer let through, say so to the client."""
         await self._protocol.handle(RawData(wire))
-        if exchange.is_finished:
+        if exchange.is_finished and self._out:  # else the application's task is writing the end itself
             await self._flush(exchange)
 
     async def _wait_until_over(self, exchange: _Exchange) -> bool:
