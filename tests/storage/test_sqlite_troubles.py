@@ -243,7 +243,7 @@ from econeura_daemon.core.settings import StorageSettings
 from econeura_daemon.storage import open_store
 async def main():
     async with open_store(StorageSettings(), Path(sys.argv[1])):
-        os.write(1, b"open\n")
+        os.write(1, b"open\\n")
         await trio.to_thread.run_sync(sys.stdin.read)
 trio.run(main)
 """
