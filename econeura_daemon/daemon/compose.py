@@ -7,8 +7,9 @@ The ladder is the order of joining. What one feature needs of another (`events.F
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -25,6 +26,7 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
+    observe_backlog,
     observe_lanes,
     observe_store,
 )
@@ -108,6 +110,7 @@ async def open_daemon(
         async with open_store(settings.storage, state.path) as store:
             observe_store(metrics, store)
             health.add("database", lambda: database_health(store))
+            deliveries = Deliveries(store)
             async with (
                 _open_webhooks(
                     settings=settings,
@@ -120,6 +123,7 @@ async def open_daemon(
                     loops=loops,
                     drain=drain,
                 ) as webhooks,
+                _open_loop(loops.supervised("backlog", partial(observe_backlog, metrics, deliveries))),
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 services = Services(
@@ -130,7 +134,7 @@ async def open_daemon(
                     log=webhooks.events,
                     publisher=Publisher(store, webhooks.events, clock, rng),
                     subscriptions=webhooks.subscriptions,
-                    deliveries=Deliveries(store),
+                    deliveries=deliveries,
                     health=health,
                     metrics=metrics,
                 )
@@ -231,8 +235,15 @@ async def _open_watchdog(
 ) -> AsyncGenerator[None]:
     watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
     health.add("event_loop", watchdog.health)
+    async with _open_loop(watchdog.run):
+        yield
+
+
+@asynccontextmanager
+async def _open_loop(run: Callable[..., Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run a loop that has nothing to finish for the length of the block."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(watchdog.run)
+        await nursery.start(run)
         try:
             yield
         finally:

@@ -94,6 +94,10 @@ class Store(Protocol):
         """Tell how the store is doing."""
         ...
 
+    def observe_commits(self, tell: Callable[[float], object]) -> None:
+        """Have ``tell`` called on the event loop with the seconds that each group took."""
+        ...
+
     async def ping(self) -> None:
         """Return once writer and database answered; raise a `StoreError` if they cannot."""
         ...
