@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -23,7 +23,7 @@ from econeura_daemon.core.ids import new_id
 LOCK = "daemon.lock"
 IDENTITY = "daemon_id"
 
-_SETTING = "$.daemon.state_dir"
+_SETTING = "daemon.state_dir"
 _IDENTITY_FORM = re.compile(r"dmn_[0-9A-Z]{26}")
 
 _log = logging.getLogger(__name__)
@@ -38,22 +38,6 @@ class StateDir:
     """Made once, the same over restarts."""
     run_id: str
     """This run of the process."""
-
-
-def locate_state_dir(setting: str, environ: Mapping[str, str]) -> Path:
-    """Return the directory that ``daemon.state_dir`` means.
-
-    Empty: systemd's ``$STATE_DIRECTORY`` (the first, where there are several), else the user's state folder
-    of the XDG Base Directory Specification.
-    """
-    if setting:
-        return Path(setting).expanduser().absolute()
-    if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(given)
-    home = environ.get("XDG_STATE_HOME", "")
-    # Relative paths there are invalid by the specification.
-    base = Path(home) if home.startswith("/") else Path("~/.local/state").expanduser()
-    return (base / "econeura-daemon").absolute()
 
 
 @contextmanager

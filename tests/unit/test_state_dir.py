@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from econeura_daemon.core.errors import SettingsError, StateDirectoryHeldError, StoreFullError
-from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, locate_state_dir, open_state_dir
+from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
 
 
 class Clock:
@@ -199,20 +199,3 @@ def test_a_directory_that_all_can_write_is_warned_of(tmp_path, caplog):
     with opened(tmp_path):
         pass
     assert "can be written by every user" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("setting", "environ", "path"),
-    [
-        ("/srv/state", {"STATE_DIRECTORY": "/var/lib/x"}, "/srv/state"),
-        ("", {"STATE_DIRECTORY": "/var/lib/x", "XDG_STATE_HOME": "/home/me/s"}, "/var/lib/x"),
-        ("", {"STATE_DIRECTORY": "/var/lib/x:/var/lib/y"}, "/var/lib/x"),
-        ("", {"XDG_STATE_HOME": "/home/me/s"}, "/home/me/s/econeura-daemon"),
-        ("", {"XDG_STATE_HOME": "relative"}, str(Path("~/.local/state/econeura-daemon").expanduser())),
-        ("", {}, str(Path("~/.local/state/econeura-daemon").expanduser())),
-        ("~/mine", {}, str(Path("~/mine").expanduser())),
-        ("here", {}, str(Path("here").absolute())),
-    ],
-)
-def test_where_the_state_directory_is(setting, environ, path):
-    assert locate_state_dir(setting, environ) == Path(path)
