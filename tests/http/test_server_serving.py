@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import trio
 
+from econeura_daemon.server.hypercorn_connection import HALF_CLOSED_GRACE
 from tests.http.server_rig import PATIENCE, App, Client, request, serving
 
 
@@ -102,5 +103,26 @@ async def test_a_client_that_only_stops_sending_still_gets_its_answer():
         with trio.fail_after(PATIENCE):
             await rig.app.entered.wait()
             await client.stream.send_eof()
-            rig.app.release.set()
+        await trio.sleep(0.3)
+        rig.app.release.set()
         assert (await client.answer(until_closed=True)).body == b"waited"
+
+
+async def test_pipelined_requests_before_the_end_are_all_answered():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/echo", body=b"one") + request("/echo", body=b"two"))
+        await client.stream.send_eof()
+        assert (await client.answer()).body == b"one"
+        assert (await client.answer(until_closed=True)).body == b"two"
+
+
+async def test_a_reader_of_a_stream_that_leaves_is_noticed_at_once():
+    async with serving() as rig:
+        async with Client(await rig.connect()) as client:
+            await client.send(request("/stream"))
+            await client.stream.receive_some(100)
+            await client.stream.send_eof()
+            begun = trio.current_time()
+            with trio.fail_after(PATIENCE):
+                await rig.app.cancelled.wait()
+        assert trio.current_time() - begun < HALF_CLOSED_GRACE / 2
