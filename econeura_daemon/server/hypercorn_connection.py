@@ -16,11 +16,9 @@ that comes within `HALF_CLOSED_GRACE`: TCP does not tell the two apart.
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -31,6 +29,7 @@ from hypercorn.typing import ConnectionState
 from econeura_daemon.server.asgi import AsgiScope, Message, has_header
 from econeura_daemon.server.connection import Site, new_request_id
 from econeura_daemon.server.context import Peer
+from econeura_daemon.server.exchange import Exchange
 from econeura_daemon.server.framing import MAX_HEAD, Framer, Head, Refusal
 from econeura_daemon.server.problems import Problem, raw_response
 from econeura_daemon.server.wire import PeerGoneError, Wire
@@ -62,43 +61,6 @@ def _config() -> Config:
     return config
 
 
-@attrs.define(eq=False)
-class _Exchange:
-    """One request and its answer."""
-
-    head: Head
-    messages: deque[Message] = attrs.field(factory=deque)
-    arrived: trio.Event = attrs.field(factory=trio.Event)
-    unread: int = 0
-    room: trio.Event = attrs.field(factory=trio.Event)
-    is_started: bool = False
-    streams: bool = False
-    is_finished: bool = False
-    is_muted: bool = False
-    keeps_alive: bool = False
-    over: trio.Event = attrs.field(factory=trio.Event)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-
-    def put(self, message: Message) -> None:
-        """Queue a message for the application."""
-        self.messages.append(message)
-        self.unread += len(message.get("body", b""))
-        self.arrived.set()
-
-    async def take(self) -> Message:
-        """Return the application's next message; after the exchange's end that is always the disconnect."""
-        while not self.messages:
-            if self.over.is_set():
-                await trio.lowlevel.checkpoint()
-                return {"type": "http.disconnect"}
-            self.arrived = trio.Event()
-            await self.arrived.wait()
-        message = self.messages.popleft()
-        self.unread -= len(message.get("body", b""))
-        self.room.set()
-        return message
-
-
 async def _never_called(*_: object) -> None:
     """Stand where Hypercorn wants the application: our `_Connection.spawn_app` knows its own."""
 
@@ -113,7 +75,7 @@ class _Connection:
         self._wire = Wire(stream, site.settings.send_timeout_ms / 1000)
         self._framer = Framer()
         self._out = bytearray()
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
         self._is_refused = False
         socket = stream.socket
         client, server = socket.getpeername(), socket.getsockname()
@@ -149,7 +111,7 @@ class _Connection:
             head = await self._next_head()
             if head is None:
                 return True
-            exchange = self._exchange = _Exchange(head)
+            exchange = self._exchange = Exchange(head)
             await self._pass_on(exchange, head.wire)
             if not await self._pump_body(exchange) or not await self._wait_until_over(exchange):
                 return exchange.is_muted
@@ -195,7 +157,7 @@ class _Connection:
             return await self._wire.read()
         return None
 
-    async def _pump_body(self, exchange: _Exchange) -> bool:
+    async def _pump_body(self, exchange: Exchange) -> bool:
         """Pass the body on as the application reads it; return False if it breaks off."""
         framer = self._framer
         while framer.in_body and not exchange.over.is_set():
@@ -219,13 +181,13 @@ class _Connection:
             framer.feed(data or b"")
         return True
 
-    async def _pass_on(self, exchange: _Exchange, wire: bytes) -> None:
+    async def _pass_on(self, exchange: Exchange, wire: bytes) -> None:
         """Give bytes to Hypercorn. Should it ever refuse what the framer let through, say so to the client."""
         await self._protocol.handle(RawData(wire))
         if exchange.is_finished and self._out:  # else the application's task is writing the end itself
             await self._flush(exchange)
 
-    async def _wait_until_over(self, exchange: _Exchange) -> bool:
+    async def _wait_until_over(self, exchange: Exchange) -> bool:
         """Wait for the end of the answer; return False if the client leaves before."""
         while not exchange.over.is_set():
             if self._framer.buffered > PIPELINE:
@@ -277,7 +239,7 @@ class _Connection:
             exchange.is_finished = True
             exchange.keeps_alive = True
 
-    async def _flush(self, exchange: _Exchange) -> None:
+    async def _flush(self, exchange: Exchange) -> None:
         """Write what Hypercorn had to say."""
         if self._out and not exchange.is_muted:
             data = bytes(self._out)
@@ -285,7 +247,7 @@ class _Connection:
             await self._write(data)
         self._settle(exchange)
 
-    def _settle(self, exchange: _Exchange) -> None:
+    def _settle(self, exchange: Exchange) -> None:
         """Let the reader know, if the answer has ended."""
         if exchange.is_finished and not exchange.over.is_set():
             exchange.over.set()
@@ -302,7 +264,7 @@ class _Connection:
             await trio.lowlevel.checkpoint()
 
     async def _call_app(
-        self, exchange: _Exchange, scope: AsgiScope, app_send: Callable[[Any], Awaitable[None]]
+        self, exchange: Exchange, scope: AsgiScope, app_send: Callable[[Any], Awaitable[None]]
     ) -> None:
         scope["econeura.peer"] = self._peer
         may_continue = exchange.head.expects_continue
