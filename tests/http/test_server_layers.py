@@ -189,6 +189,12 @@ async def test_foreign_pages_change_nothing(method, headers, status):
         assert rig.app.calls == (["/blind"] if status == 200 else [])
 
 
+async def test_a_page_without_an_origin_is_foreign_even_where_host_is_empty(tmp_path):
+    async with serving(unix=tmp_path / "socket") as rig:
+        raw = request("/blind", method="POST", host="", headers="Origin: null\r\nContent-Length: 0\r\n")
+        assert (await rig.ask(raw)).status == 403
+
+
 async def test_listed_origins_get_cors_and_others_none():
     preflight = "Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-a\r\n"
     async with serving(allowed_origins=("https://listed.example",)) as rig:
