@@ -167,6 +167,17 @@ async def test_a_wal_that_was_not_checkpointed_goes_with_the_replaced_file_and_n
     replaced.close()
 
 
+async def test_the_wal_of_a_file_that_cannot_be_read_is_kept_with_it(tmp_path):
+    await fill(tmp_path, "a")
+    backup(SETTINGS, tmp_path, tmp_path / "copy")
+    await trio.run_process([sys.executable, "-c", DYING_PROGRAM, str(tmp_path / "econeura.db")])
+    wal = (tmp_path / "econeura.db-wal").read_bytes()
+    (tmp_path / "econeura.db").write_bytes(b"garbage " * 4000)
+    kept = restore(SETTINGS, tmp_path, tmp_path / "copy")
+    assert kept.with_name(kept.name + "-wal").read_bytes() == wal
+    assert await stored(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
