@@ -54,6 +54,20 @@ async def ids(world):
     }
 
 
+def receive_once(receive):
+    """Deliver one message, and then never another."""
+    asked = False
+
+    async def once():
+        nonlocal asked
+        if asked:
+            await trio.sleep_forever()
+        asked = True
+        return await receive()
+
+    return once
+
+
 def filled(path, ids):
     return path.replace("{id}", ids.get(path, ""))
 
@@ -82,6 +96,25 @@ async def test_head_answers_as_get_does_without_a_body(world, ids, path):
     assert head.content == b""
     assert head.headers["Content-Type"] == got.headers["Content-Type"]
     assert int(head.headers["Content-Length"]) > 0
+
+
+async def test_head_sends_no_byte_of_a_body_to_the_server(world):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "HEAD", "scheme": "http",
+        "path": "/v1/events", "raw_path": b"/v1/events", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost:3001")], "client": ("127.0.0.1", 4000), "server": ("localhost", 3001),
+    }  # fmt: skip
+    await world.asgi(scope, receive_once(receive), send)
+    assert len(sent) > 1
+    assert b"".join(sent) == b""
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
