@@ -59,7 +59,7 @@ fmt: $(VENV)/.dev ## format, and mend what can be mended
 
 .PHONY: lint
 lint: $(VENV)/.dev ## format and rules
-	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Not formatted: make fmt" >&2; exit 1; }
+	@$(BIN)/ruff format --check $(SOURCES) || { echo "Not formatted: make fmt" >&2; exit 1; }
 	@$(BIN)/ruff check $(SOURCES)
 
 .PHONY: types
