@@ -11,6 +11,7 @@ from econeura_daemon.core.clock import SystemClock, parse_instant
 from econeura_daemon.server import Scope, TokenFile, create_token
 from econeura_daemon.server.context import Peer, RequestContext, is_loopback
 from econeura_daemon.server.layers.access import CheckAccess
+from econeura_daemon.server.layers.body_limit import LimitBody
 from econeura_daemon.server.problems import PROBLEMS
 from tests.http.server_rig import App, Client, needs, request, serving
 
@@ -113,6 +114,29 @@ async def test_an_exception_after_the_answer_began_cuts_it_off():
         assert answer.body == b"begun"
         assert not answer.is_complete
         assert (await rig.ask(request("/blind"))).status == 200
+
+
+# The body's time.
+
+
+async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive_late():
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    layer = LimitBody(App(), SystemClock(), max_bytes=100, timeout=3)
+    headers = [(b"content-length", b"100")]
+    context = RequestContext(request_id="r", peer="unix")
+    await layer(
+        {"type": "http", "path": "/echo", "headers": headers, "econeura": context}, receive_late, send
+    )
+    assert sent[0]["status"] == 408
 
 
 # Host.

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from econeura_daemon.server.hypercorn_connection import HALF_CLOSED_GRACE
-from tests.http.server_rig import PATIENCE, App, Client, request, serving
+from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
 
 
 async def test_a_request_is_answered_and_the_connection_is_kept():
@@ -85,6 +85,25 @@ async def test_an_answer_that_its_application_gave_up_is_cut_off_and_nothing_fol
                 text += data
         assert text.partition(b"\r\n\r\n")[2].strip(b"x0123456789abcdef\r\n") == b""
         assert "/echo" not in rig.app.calls
+
+
+async def test_an_application_that_goes_on_after_its_answer_sees_nothing_but_the_end():
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await answer(send, await read_body(receive))
+        await send({"type": "http.response.body", "body": b"too late", "more_body": False})
+        seen.extend([(await receive())["type"] for _ in range(3)])
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for body in (b"one", b"two"):
+            await client.send(request(body=body))
+            assert (await client.answer()).body == body
+        await client.stream.send_eof()
+        await rig.wait_for_connections(0)
+    assert seen == ["http.disconnect"] * 6
 
 
 async def test_a_client_that_leaves_cancels_its_handler():
