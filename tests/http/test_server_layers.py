@@ -126,6 +126,7 @@ async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
         sent.append(message)
 
     async def receive_late():
+        await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             await trio.sleep(9)
         return {"type": "http.request", "body": b"x", "more_body": True}
