@@ -8,7 +8,7 @@ The ladder is the order of joining. What one feature needs of another (`events.F
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -104,9 +104,11 @@ async def open_daemon(
     """
     metrics, health = Metrics(), HealthBoard()
     loops = _Loops(metrics, rng)
-    with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state:
+    with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state, ExitStack() as stack:
         tokens = TokenFile(state.path)
         listeners = open_listeners(settings.http, environ, has_tokens=tokens.has_tokens)
+        for listener in listeners:
+            stack.enter_context(listener)
         async with open_store(settings.storage, state.path) as store:
             observe_store(metrics, store)
             health.add("database", lambda: database_health(store))
