@@ -305,6 +305,18 @@ async def test_a_cancelled_block_still_closes_and_keeps_what_was_queued(database
         assert await store.read(keys) == ["a", "b"]
 
 
+async def test_a_cancelled_block_is_not_left_before_the_writers_thread_has_ended(database):
+    def slow(_connection):
+        threading.Event().wait(0.3)
+
+    with trio.CancelScope() as scope:
+        async with database.open() as store, trio.open_nursery() as nursery:
+            nursery.start_soon(store.transact, slow)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
+
+
 async def test_a_reader_sees_one_view_while_the_writer_goes_on(database):
     token = trio.lowlevel.current_trio_token()
     in_between = trio.Event()
