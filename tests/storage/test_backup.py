@@ -228,6 +228,43 @@ async def test_migrate_creates_the_schema_once(tmp_path):
     assert check(SETTINGS, tmp_path).version == 1
 
 
+def foreign(folder):
+    """Give the folder to another user, where we are root and can; return its owner."""
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    return folder.stat().st_uid, folder.stat().st_gid
+
+
+def owners(folder):
+    return {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+
+
+async def test_what_root_leaves_in_the_daemons_folder_is_the_daemons(tmp_path):
+    folder = tmp_path / "state"
+    owner = foreign(folder)
+    migrate(SETTINGS, folder)
+    async with open_store(SETTINGS, folder) as store:
+        await store.transact(put("a"))
+        names = ["econeura.db", "econeura.db-shm", "econeura.db-wal", "econeura.db.lock"]
+        assert owners(folder) == dict.fromkeys(names, owner)
+    backup(SETTINGS, folder, tmp_path / "copy")
+    kept = restore(SETTINGS, folder, tmp_path / "copy")
+    assert {"econeura.db", "econeura.db.lock", kept.name} <= owners(folder).keys()
+    assert set(owners(folder).values()) == {owner}
+    (folder / "econeura.db").unlink()
+    restore(SETTINGS, folder, tmp_path / "copy")
+    assert owners(folder)["econeura.db"] == owner
+
+
+async def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "econeura.db.lock").symlink_to("precious")
+    with pytest.raises(StoreUnavailableError, match="cannot be locked"):
+        migrate(SETTINGS, tmp_path)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.mark.postgres
 async def test_postgresql_is_checked_migrated_dumped_and_restored(postgres_url, tmp_path):
     settings = StorageSettings(url=postgres_url)
