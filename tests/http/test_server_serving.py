@@ -106,6 +106,33 @@ async def test_an_application_that_goes_on_after_its_answer_sees_nothing_but_the
     assert seen == ["http.disconnect"] * 6
 
 
+async def test_the_disconnect_is_told_once_the_last_bytes_are_written():
+    """Quart-Trio cancels its handler as soon as it hears of one; a chunked answer would break off."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await read_body(receive)
+        async with trio.open_nursery() as nursery:
+
+            async def end_with_the_client():
+                assert (await receive())["type"] == "http.disconnect"
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_with_the_client)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun, ", "more_body": True})
+            await send({"type": "http.response.body", "body": b"x" * 8_000_000, "more_body": False})
+            nursery.cancel_scope.cancel()
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for _ in range(3):
+            await client.send(request())
+            answered = await client.answer()
+            assert answered.is_complete
+            assert len(answered.body) == 8_000_007
+
+
 async def test_a_client_that_leaves_cancels_its_handler():
     async with serving() as rig:
         async with Client(await rig.connect()) as client:
