@@ -3,7 +3,6 @@
 from typing import Any
 
 from econeura_daemon._version import VERSION
-from econeura_daemon.api.problems import CATALOGUE
 from econeura_daemon.api.routing import Answered, Route, Routes
 from econeura_daemon.api.schemas import (
     ANY_OBJECT,
@@ -14,7 +13,7 @@ from econeura_daemon.api.schemas import (
     ref,
     schema_of,
 )
-from econeura_daemon.server import Scope
+from econeura_daemon.server import PROBLEMS, Scope
 
 _ALWAYS = ("unauthorized", "forbidden", "internal-error")
 _WITH_QUERY = ("invalid-input",)
@@ -104,7 +103,7 @@ def _responses(route: Route) -> dict[str, Any]:
     }
     by_status: dict[str, list[str]] = {}
     for slug in sorted(slugs_of(route)):
-        status, title = CATALOGUE[slug]
+        status, title = PROBLEMS[slug]
         by_status.setdefault(str(status), []).append(f"{title} (`{slug}`)")
     for code, titles in by_status.items():
         responses.setdefault(

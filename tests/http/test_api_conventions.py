@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from econeura_daemon.api import CATALOGUE, scope_of
+from econeura_daemon.api import scope_of
 from econeura_daemon.api.app import ROUTES
 from econeura_daemon.core.errors import (
     EgressRefusedError,
@@ -18,7 +18,7 @@ from econeura_daemon.core.errors import (
     StoreUnavailableError,
 )
 from econeura_daemon.core.settings import HttpSettings, Settings
-from econeura_daemon.server import Principal, Scope
+from econeura_daemon.server import PROBLEMS, Principal, Scope
 from tests.support.api_world import open_stored_world, open_world
 from tests.support.inline_store import open_inline_store
 
@@ -73,7 +73,7 @@ def filled(path, ids):
 
 
 def check_problem(answer, slug):
-    status, title = CATALOGUE[slug]
+    status, title = PROBLEMS[slug]
     document = answer.json()
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert (answer.status_code, document["type"]) == (status, f"/problems/{slug}"), answer.text
