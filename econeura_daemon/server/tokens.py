@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 FILE = "tokens.json"
 PREFIX = "eco_"
-"""What makes a bearer token ours; another service's, on its way through the mesh, does not begin so."""
+"""How every token begins, so that people and scanners for leaked secrets know one when they see it."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

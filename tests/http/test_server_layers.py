@@ -267,7 +267,8 @@ ACCESS = [
     ("admin", "/publish", 403, 403),
     ("unknown", "/open", 200, 200),
     ("unknown", "/read", 401, 401),
-    ("foreign", "/read", 401, 200),
+    ("foreign", "/open", 200, 200),
+    ("foreign", "/read", 401, 401),
 ]
 
 
@@ -283,6 +284,16 @@ async def test_who_may_do_what(token, path, required, local, via, tokens, tmp_pa
             assert answer.status == expected
             assert ("www-authenticate" in answer.headers) == (expected in {401, 403})
             assert bool(rig.app.calls) == (expected == 200)
+
+
+@pytest.mark.parametrize("presented", ["Basic dXNlcjpwYXNz", "Bearer", "Bearer ", "eco_x", "Digest a=b"])
+async def test_what_is_no_token_is_refused_even_of_a_local_peer(presented, tokens):
+    async with serving(tokens=tokens[0]) as rig:
+        answer = await rig.ask(request("/read", headers=f"Authorization: {presented}\r\n"))
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith('Bearer realm="econeura-daemon"')
+        answer = await rig.ask(request("/open", headers=f"Authorization: {presented}\r\n"))
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(
