@@ -60,9 +60,10 @@ def _operation(tag: str, route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema_of(route.body)}},
         }
     if route.patch is not None:
+        patch = {"schema": patch_schema_of(route.patch)}
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": patch_schema_of(route.patch)}},
+            "content": {"application/json": patch, "application/merge-patch+json": patch},
         }
     if route.scope is None:
         operation["security"] = []

@@ -4,7 +4,7 @@ from typing import Any
 
 from quart import Response
 
-from econeura_daemon.api.bodies import idempotency_key, read_body
+from econeura_daemon.api.bodies import idempotency_key, read_body, read_patch
 from econeura_daemon.api.idempotency import Deed
 from econeura_daemon.api.queries import CURSOR, LIMIT
 from econeura_daemon.api.replies import reply, reply_once, reply_page
@@ -98,7 +98,7 @@ async def patch_subscription(key: str) -> Response:
 
     `"active": false` holds what is pending and makes nothing new.
     """
-    changes = await read_body(dict[str, Any])
+    changes = await read_patch()
     subscriptions = services().subscriptions
     return reply(_shown(await subscriptions.patch(key, changes), subscriptions))
 
