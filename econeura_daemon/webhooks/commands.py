@@ -9,6 +9,7 @@ from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.validators import Validator, between, each, length, matching, optional
 from econeura_daemon.events.patterns import pattern_flaw
 from econeura_daemon.webhooks.model import RetryPolicy
+from econeura_daemon.webhooks.schedule import STANDARD_SCHEDULE
 from econeura_daemon.webhooks.signing import secret_flaw
 from econeura_daemon.wire.targets import check_headers, check_url
 
@@ -55,9 +56,12 @@ def _refuse(flaws: Iterable[Flaw]) -> None:
 
 @attrs.frozen(kw_only=True)
 class RetryPolicyBody:
-    """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins."""
+    """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins.
 
-    max_retries: int = attrs.field(validator=between(0, MAX_RETRIES))
+    Without ``max_retries`` there are as many as the schedule has waits, else as many as by default.
+    """
+
+    max_retries: int | None = attrs.field(default=None, validator=optional(between(0, MAX_RETRIES)))
     retry_delay: int = attrs.field(default=5_000, validator=between(1, DAY_MS))
     backoff_multiplier: float = attrs.field(default=2.0, validator=between(1, 100))
     max_delay: int = attrs.field(default=DAY_MS, validator=between(1, 7 * DAY_MS))
@@ -68,7 +72,10 @@ class RetryPolicyBody:
 
     def policy(self) -> RetryPolicy:
         """Return it as the value that the schedule works with."""
-        return RetryPolicy(**attrs.asdict(self, recurse=False))
+        fields = attrs.asdict(self, recurse=False)
+        if self.max_retries is None:
+            fields["max_retries"] = len(self.schedule or STANDARD_SCHEDULE)
+        return RetryPolicy(**fields)
 
 
 @attrs.frozen(kw_only=True)

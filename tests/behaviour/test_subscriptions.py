@@ -306,3 +306,9 @@ async def test_events_of_one_publisher_all_have_their_own_id(store, autojump_clo
         with pytest.raises(InvalidInputError, match="the same id"):
             await rig.publisher.publish([PublishEvent(type="a", data={}, id="x")] * 2)
         assert await rig.log.page(limit=10) == []
+
+
+def test_a_schedule_alone_says_how_many_retries_there_are():
+    assert RetryPolicyBody(schedule=(100, 200)).policy().max_retries == 2
+    assert RetryPolicyBody(retry_delay=100).policy().max_retries == 9
+    assert RetryPolicyBody(schedule=(100, 200), max_retries=5).policy().max_retries == 5
