@@ -27,7 +27,8 @@ BATCH = 100
 
 FIRST_BATCH = 10
 BATCH_BYTES = 256 * 1024
-"""A reading begins small, grows while events are small and shrinks when they are not."""
+"""A reading begins small, grows while events are small and shrinks when they are not; `EventLog.after` has a
+bound of its own for the case that they grow."""
 
 MAX_BEHIND = 10_000
 """Events by which a reader that was at the log's end may fall behind before it is told and closed."""
@@ -36,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 
-_OPENING = b": econeura-daemon\nretry: 1000\n\n"
 _COMMENT = b": \n\n"
 
 
@@ -78,7 +78,9 @@ class EventStream(ResponseBody):
         self._draining = draining
         self._open = ExitStack()
         self._watch: Watch | None = None
-        self._next = [_OPENING, lagged(start.cursor, lost=True)] if start.lost else [_OPENING]
+        self._next = [opening(start.cursor)]
+        if start.lost:
+            self._next.append(lagged(start.cursor, lost=True))
         self._at_end = False
         """The reader has been at the log's end since it began."""
         self._closing = False
@@ -117,7 +119,8 @@ class EventStream(ResponseBody):
             self._at_end = True
             await self._wait()
             return
-        is_full = cursor - self._cursor >= self._limit
+        size = sum(len(event.body) for event in events)
+        is_full = cursor - self._cursor >= self._limit or size >= BATCH_BYTES
         follows = bool(events) and events[0].cursor == self._cursor + 1
         if is_full or not follows:
             oldest, newest = await self._log.bounds()
@@ -158,6 +161,11 @@ class EventStream(ResponseBody):
 async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
     await wait()
     scope.cancel()
+
+
+def opening(cursor: int) -> bytes:
+    """Return how a stream begins: the id alone tells nothing, but one that breaks at once is resumed from it."""
+    return b": econeura-daemon\nid: %d\nretry: 1000\n\n" % cursor
 
 
 def piece(event: StoredEvent) -> bytes:

@@ -12,6 +12,9 @@ from econeura_daemon.storage import Connection, Store, Watch
 TOPIC = "events"
 """Announced by every transaction that appends."""
 
+READ_BYTES = 1024 * 1024
+"""Of bodies in one reading of the log."""
+
 
 class FanOut(Protocol):
     """What the log needs of whoever owes events to others: one delivery a taker, in the event's transaction."""
@@ -84,16 +87,25 @@ class EventLog:
             )
         )
 
-    async def after(self, cursor: int, patterns: Sequence[str], limit: int) -> tuple[list[StoredEvent], int]:
+    async def after(
+        self, cursor: int, patterns: Sequence[str], limit: int, *, max_bytes: int = READ_BYTES
+    ) -> tuple[list[StoredEvent], int]:
         """Return matching events after ``cursor``, oldest first, and the cursor up to which the log was read.
 
-        At most ``limit`` events are looked at; the log's end is reached when the cursor comes back unchanged.
-        No pattern: all match.
+        At most ``limit`` events are looked at, and bodies of ``max_bytes`` in all returned, or the one event
+        that is larger. The log's end is reached when the cursor comes back unchanged. No pattern: all match.
         """
-        return await self._store.read(lambda connection: sql.after(connection, cursor, patterns, limit))
+        return await self._store.read(
+            lambda connection: sql.after(connection, cursor, patterns, limit, max_bytes)
+        )
 
     async def bounds(self) -> tuple[int, int]:
-        """Return the oldest and the newest cursor that are kept, both 0 in an empty log."""
+        """Return the oldest cursor that is kept and the newest one, both 0 in a log that never held anything.
+
+        On SQLite the newest is the newest ever given out, also if its event is not kept any more; the oldest
+        of a log that was emptied comes after it. On PostgreSQL it is the newest that is kept: the sequence
+        there runs ahead of what is committed, and a reader that began behind it would miss what follows.
+        """
         return await self._store.read(sql.bounds)
 
     def watch(self) -> AbstractContextManager[Watch]:

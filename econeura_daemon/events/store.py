@@ -9,6 +9,7 @@ from econeura_daemon.core.clock import to_ms
 from econeura_daemon.events.model import Event, StoredEvent
 from econeura_daemon.events.patterns import WILDCARD, matches_any, prefix_of
 from econeura_daemon.storage import Connection, Hot, tables
+from econeura_daemon.storage.dialect import last_event_cursor
 
 _INSERT = Hot(
     sa.text(
@@ -84,27 +85,40 @@ def page(
 
 
 def after(
-    connection: Connection, cursor: int, patterns: Sequence[str], limit: int
+    connection: Connection, cursor: int, patterns: Sequence[str], limit: int, max_bytes: int
 ) -> tuple[list[StoredEvent], int]:
     """Return matching events after ``cursor``, oldest first, and the cursor up to which the log was read.
 
     At most ``limit`` rows are looked at whatever matches, so that a filter that matches little costs no more.
+    The bodies, of which only the length is looked at first, have ``max_bytes`` in all, or it is a single one.
     """
-    query = sa.select(*_columns).where(tables.events.c.cursor > cursor)
-    rows = list(connection.execute(query.order_by(tables.events.c.cursor).limit(limit)))
-    if not rows:
+    events = tables.events.c
+    wanted: list[int] = []
+    size = 0
+    looked = sa.select(events.cursor, events.type, sa.func.length(events.body).label("size"))
+    for row in connection.execute(looked.where(events.cursor > cursor).order_by(events.cursor).limit(limit)):
+        if not patterns or matches_any(patterns, row.type):
+            size += row.size
+            if wanted and size > max_bytes:
+                break
+            wanted.append(row.cursor)
+        cursor = row.cursor
+    if not wanted:
         return [], cursor
-    matching = [_stored(row) for row in rows if not patterns or matches_any(patterns, row.type)]
-    return matching, rows[-1].cursor
+    query = sa.select(*_columns).where(events.cursor.in_(wanted)).order_by(events.cursor)
+    return [_stored(row) for row in connection.execute(query)], cursor
 
 
 def bounds(connection: Connection) -> tuple[int, int]:
-    """Return the oldest and the newest cursor that are kept, both 0 in an empty log."""
-    cursor = tables.events.c.cursor
+    """Return the oldest cursor that is kept and the newest one; see `EventLog.bounds`."""
     row = connection.execute(
-        sa.select(sa.func.min(cursor).label("oldest"), sa.func.max(cursor).label("newest"))
+        sa.select(
+            sa.select(sa.func.min(tables.events.c.cursor)).scalar_subquery().label("oldest"),
+            last_event_cursor().label("newest"),
+        )
     ).one()
-    return row.oldest or 0, row.newest or 0
+    newest = row.newest or 0
+    return row.oldest or (newest and newest + 1), newest
 
 
 def _stored(row: sa.Row[Any]) -> StoredEvent:

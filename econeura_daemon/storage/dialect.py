@@ -77,6 +77,29 @@ def _now_ms_postgresql(_element: now_ms, _compiler: SQLCompiler, **_options: Any
     return WORDS[POSTGRESQL]["now_ms"]
 
 
+class last_event_cursor(FunctionElement[int]):  # noqa: N801 - it is written like a function
+    """The newest cursor of the event log, NULL if there is none.
+
+    SQLite's counter is part of the transaction, so it is the newest that was ever committed. PostgreSQL's
+    sequence is not: it counts what is not committed yet, so there it is the newest that is kept.
+    """
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(last_event_cursor, SQLITE)
+def _last_event_cursor_sqlite(_element: last_event_cursor, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "(SELECT seq FROM sqlite_sequence WHERE name = 'events')"
+
+
+@compiles(last_event_cursor, POSTGRESQL)
+def _last_event_cursor_postgresql(
+    _element: last_event_cursor, _compiler: SQLCompiler, **_options: Any
+) -> str:
+    return "(SELECT max(cursor) FROM events)"
+
+
 TABLES = {
     SQLITE: "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'",
     POSTGRESQL: "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",

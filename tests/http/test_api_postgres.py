@@ -78,3 +78,15 @@ async def test_two_daemons_over_one_store_do_a_keyed_deed_once_and_read_each_oth
         cursor = (await one.client.get("/v1/events?limit=1")).json()["data"]["nextCursor"]
         page = await other.client.get(f"/v1/events?cursor={cursor}")
         assert len(page.json()["data"]["items"]) == 1
+
+
+async def test_a_reading_of_the_log_is_bounded_in_bytes_and_its_newest_cursor_is_one_that_is_kept(world):
+    log = world.services.log
+    assert await log.bounds() == (0, 0)
+    for size in (10, 1000, 1000, 5000):
+        await world.post("/v1/events", {"type": f"t.{size}", "data": {"x": "x" * size}})
+    events, cursor = await log.after(0, (), 100, max_bytes=1500)
+    assert ([event.cursor for event in events], cursor) == ([1, 2], 2)
+    events, cursor = await log.after(3, ("t.*",), 100, max_bytes=1500)
+    assert ([event.type for event in events], cursor) == (["t.5000"], 4)
+    assert await log.bounds() == (1, 4)

@@ -61,6 +61,51 @@ async def test_a_reader_resumes_behind_its_last_event_without_gap_or_repeat(worl
     assert [message.event for message in seen] == [f"e{number}" for number in range(250)]
 
 
+async def test_a_reader_that_saw_no_event_yet_resumes_from_where_its_stream_began(world, autojump_clock):
+    await publish(world, "before", "before")
+    async with open_stream(world.asgi) as reader:
+        with trio.move_on_after(1):
+            await reader.next()
+        assert reader.raw == ": econeura-daemon\nid: 2\nretry: 1000\n\n"
+    await publish(world, "missed")
+    async with open_stream(world.asgi, last_event_id=2) as reader:
+        assert (await reader.next()).event == "missed"
+
+
+async def test_one_reading_holds_no_more_bytes_than_it_may(world):
+    for size in (10, 1000, 1000, 5000, 10):
+        await world.post("/v1/events", {"type": f"t.{size}", "data": {"x": "x" * size}})
+    readings, cursor = [], 0
+    while True:
+        events, read_up_to = await world.services.log.after(cursor, (), 100, max_bytes=2500)
+        if read_up_to == cursor:
+            break
+        readings.append([event.cursor for event in events])
+        cursor = read_up_to
+    assert readings == [[1, 2, 3], [4], [5]]
+    events, cursor = await world.services.log.after(0, ("t.10",), 100, max_bytes=2500)
+    assert ([event.cursor for event in events], cursor) == ([1, 5], 5), "what does not match weighs nothing"
+    events, cursor = await world.services.log.after(0, ("t.1000", "t.5000"), 100, max_bytes=2500)
+    assert ([event.cursor for event in events], cursor) == ([2, 3], 3)
+
+
+async def test_the_newest_cursor_is_known_after_its_event_is_gone(world, autojump_clock):
+    assert await world.services.log.bounds() == (0, 0)
+    await publish(world, "a", "b", "c")
+    assert await world.services.log.bounds() == (1, 3)
+    await forget_up_to(world, 3)
+    assert await world.services.log.bounds() == (4, 3)
+    async with open_stream(world.asgi, last_event_id=1) as reader:
+        told = await reader.next()
+        assert json.loads(told.data) == {"cursor": 3, "lost": True}
+    async with open_stream(world.asgi, last_event_id=3) as reader:
+        await publish(world, "d")
+        assert (await reader.next()).id == 4
+    async with open_stream(world.asgi, last_event_id=99) as reader:
+        told = await reader.next()
+        assert json.loads(told.data) == {"cursor": 4, "lost": True}
+
+
 async def test_last_event_id_wins_over_after_and_an_empty_one_counts_as_none(world, autojump_clock):
     await publish(world, "a", "b", "c")
     async with open_stream(world.asgi, "after=0", last_event_id=2) as reader:

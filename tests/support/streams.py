@@ -33,6 +33,8 @@ class Reader:
     def __init__(self, channel):
         self._channel = channel
         self._text = ""
+        self.raw = ""
+        """All that came."""
         self.status = None
         self.headers = {}
         self.comments = 0
@@ -58,6 +60,7 @@ class Reader:
             except trio.EndOfChannel:
                 return None
             self._text += piece["body"].decode()
+            self.raw += piece["body"].decode()
 
     async def take(self, count):
         """Return the next ``count`` events."""
