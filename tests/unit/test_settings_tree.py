@@ -51,8 +51,8 @@ def defaults() -> dict[str, object]:
 
 
 def uncommented(text: str) -> str:
-    """Take '# ' from before every line that is a setting or a section's header."""
-    return re.sub(r"^# (\[[a-z.]+\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    """Take '# ' from before every line that is a setting."""
+    return re.sub(r"^# ([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
 
 def leaves(node: dict[str, object], prefix: str = "") -> dict[str, object]:
@@ -73,8 +73,18 @@ def test_the_shipped_file_lists_every_setting_with_its_default():
 
 def test_the_shipped_file_as_it_is_allows_loopback_and_nothing_else():
     raw = tomllib.loads(SHIPPED.read_text())
-    assert raw == {"webhooks": {"allowed_networks": ["127.0.0.0/8", "::1/128"]}}
+    assert leaves(raw) == {"webhooks.allowed_networks": ["127.0.0.0/8", "::1/128"]}
     structure_settings(raw, Settings)
+
+
+def test_any_one_line_of_the_shipped_file_that_is_uncommented_lands_in_its_section():
+    text = SHIPPED.read_text()
+    whole = leaves(tomllib.loads(uncommented(text)))
+    seen = {}
+    for setting in re.finditer(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE):
+        changed = text[: setting.start()] + setting[1] + text[setting.end() :]
+        seen |= leaves(tomllib.loads(changed))
+    assert seen == whole
 
 
 def test_the_shipped_file_marks_what_needs_a_restart():
