@@ -202,9 +202,9 @@ def _discreet(error: InvalidInputError, value: object, field: "attrs.Attribute[A
 
 
 def _suggestion(name: str, keys: _Keys, raw: dict[str, Any]) -> str:
-    """Suggest a key that resembles ``name`` and was not given, else name all keys where they are few."""
+    """Suggest the key that resembles ``name``, best one that was not given; if none does, name all keys."""
     free = [key for key in keys.fields if key not in raw]
-    guess = closest(name, free)
+    guess = closest(name, free) or closest(name, keys.fields)
     return f"; did you mean {guess!r}?" if guess else f"; the keys are {', '.join(keys.fields)}"
 
 

@@ -159,6 +159,12 @@ def test_an_unknown_key_that_resembles_none_gets_the_list_of_keys():
     assert flaws({"name": "a", "zzz": 1}, Item) == ["$.zzz: unknown key; the keys are name, unitPrice, tags"]
 
 
+def test_a_key_that_resembles_one_that_is_there_too_gets_it_suggested_unless_another_fits():
+    assert flaws({"name": "a", "nmae": "b"}, Item) == ["$.nmae: unknown key; did you mean 'name'?"]
+    assert flaws({"items": [], "counts": 1, "count": 2}) == ["$.counts: unknown key; did you mean 'count'?"]
+    assert flaws({"tgas": ["a"]}, Item) == ["$.tgas: unknown key; did you mean 'tags'?", "$.name: is missing"]
+
+
 def test_a_key_in_the_other_spelling_gets_the_right_one_suggested():
     assert flaws({"name": "a", "unit_price": 1}, Item) == [
         "$.unit_price: unknown key; did you mean 'unitPrice'?"
