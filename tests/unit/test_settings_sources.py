@@ -325,6 +325,11 @@ def test_secrets_come_from_files_and_credentials(tmp_path):
     assert found.settings.webhooks.secret == "one"
     assert found.settings.storage.url == "postgresql://u:p@h/d"
     assert found.origins["webhooks.secret"] == f"WEBHOOK_SECRET_FILE ({tmp_path}/hook)"
+    environ["ECONEURA__WEBHOOKS__SECRET"] = "own"
+    assert load_settings(str(empty), environ).settings.webhooks.secret == "one"
+    (tmp_path / "own").write_text("own file\n")
+    own_file = {"ECONEURA__WEBHOOKS__SECRET_FILE": str(tmp_path / "own")}
+    assert load_settings(str(empty), environ | own_file).settings.webhooks.secret == "own file"
 
     credentials = tmp_path / "credentials"
     credentials.mkdir()
