@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-from quart import Quart, Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from econeura_daemon.api.context import request_context
 from econeura_daemon.api.idempotency import IdempotencyInFlightError, IdempotencyMismatchError
@@ -21,6 +21,7 @@ from econeura_daemon.core.errors import (
     StoreError,
     StoreFullError,
 )
+from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import Problem, document
 
 MEDIA_TYPE = "application/problem+json"
@@ -112,9 +113,15 @@ async def _of_werkzeug(error: HTTPException) -> Response:
     if slug is None:
         return await _bug(error)
     headers: Headers = ()
+    detail = error.description or ""
+    where = shortened(request.path)
+    if isinstance(error, NotFound):
+        detail = f"There is no route {request.method} {where}"
     if isinstance(error, MethodNotAllowed):
-        headers = ((b"allow", ", ".join(sorted(error.valid_methods or ())).encode()),)
-    return problem_reply(Problem.of(slug, error.description or "", headers=headers))
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        headers = ((b"allow", allowed.encode()),)
+        detail = f"There is no route {request.method} {where}; at this path there is {allowed}"
+    return problem_reply(Problem.of(slug, detail, headers=headers))
 
 
 async def _bug(error: Exception) -> Response:

@@ -10,6 +10,7 @@ from econeura_daemon.core.clock import format_instant
 from econeura_daemon.core.errors import InvalidInputError
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.core.phrases import shortened
+from econeura_daemon.core.validators import length
 
 MAX_TYPE_LENGTH = 128
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
@@ -65,9 +66,7 @@ class PublishEvent:
 class PublishBatch:
     """The body of ``POST /v1/events/batch``."""
 
-    events: tuple[PublishEvent, ...] = attrs.field(
-        validator=[attrs.validators.min_len(1), attrs.validators.max_len(1000)]
-    )
+    events: tuple[PublishEvent, ...] = attrs.field(validator=length(1, 1000))
 
 
 @attrs.frozen(kw_only=True)

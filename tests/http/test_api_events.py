@@ -70,6 +70,23 @@ async def test_a_batch_is_stored_whole_or_not_at_all(world):
     assert (await world.counts())["events"] == 2
 
 
+@pytest.mark.parametrize("count", [0, 1001])
+async def test_a_batch_has_1_to_1000_events_and_one_that_has_not_is_told(world, count):
+    answer = await world.post("/v1/events/batch", {"events": [{"type": "a", "data": {}}] * count})
+    assert answer.status_code == 400
+    assert answer.json()["details"] == [
+        {"path": "$.events", "message": f"expected 1 to 1000 items, got {count}"}
+    ]
+
+
+async def test_a_batch_that_holds_an_id_twice_is_a_400_at_its_second_place(world):
+    events = [{"type": "a", "data": {}, "id": "same"}, {"type": "b", "data": {}, "id": "same"}]
+    answer = await world.post("/v1/events/batch", {"events": events})
+    assert answer.status_code == 400
+    assert [flaw["path"] for flaw in answer.json()["details"]] == ["$.events[1].id"]
+    assert (await world.counts())["events"] == 0
+
+
 async def test_events_are_listed_newest_first_and_filtered_by_pattern_and_time(world):
     for kind in ("a.one", "b.one", "a.two"):
         await world.post("/v1/events", {"type": kind, "data": {}})
