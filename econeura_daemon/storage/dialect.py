@@ -28,6 +28,11 @@ def compiler_dialect(backend: str) -> sa.Dialect:
     return dialect
 
 
+DRIVER_SUFFIX = {SQLITE: "", POSTGRESQL: " /* hot */"}
+"""What tells a hot statement's text from the same statement's by SQLAlchemy, which must not count as a first time (see
+`PostgresqlConnection`)."""
+
+
 def insert(table: sa.Table) -> Insert:
     """Return an ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
 

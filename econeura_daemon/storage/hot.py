@@ -12,7 +12,7 @@ import attrs
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
-from econeura_daemon.storage.dialect import compiler_dialect
+from econeura_daemon.storage.dialect import DRIVER_SUFFIX, compiler_dialect
 
 Arrange = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -65,14 +65,15 @@ class Hot:
             raise TypeError(
                 f"a hot statement names {missing} and lacks {unknown}, unlike its text: {compiled}"
             )
+        text = str(compiled) + DRIVER_SUFFIX[backend]
         if order == list(self.names):
-            return Compiled(str(compiled), None)
+            return Compiled(text, None)
         values = tuple(compiled.params[name] for name in constants)
         places = [[*self.names, *constants].index(name) for name in order]
         if not places:
-            return Compiled(str(compiled), lambda _row: ())
+            return Compiled(text, lambda _row: ())
         pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
-        return Compiled(str(compiled), lambda row: pick((*row, *values)))
+        return Compiled(text, lambda row: pick((*row, *values)))
 
     def _write_constant_out(self, parameter: Any) -> None:
         """Mark a parameter of a cloned statement: ours, or a constant that becomes a literal."""

@@ -62,7 +62,12 @@ def core_engine(conninfo: str) -> sa.Engine:
 
 
 class PostgresqlConnection(Notes):
-    """A `Connection` on PostgreSQL."""
+    """A `Connection` on PostgreSQL.
+
+    What goes through the pipeline is prepared from its first time on, or never. psycopg 3.3 prepares by itself what it
+    ran a few times before; if that falls into a pipeline that is aborted, it believes in a statement that the server
+    never saw, and each later use fails.
+    """
 
     backend = POSTGRESQL
 
@@ -98,7 +103,7 @@ class PostgresqlConnection(Notes):
 
     def end(self) -> None:
         """End a transaction that only read. Raises what its statements raised meanwhile."""
-        self._send("ROLLBACK")
+        self._send("COMMIT")  # a ROLLBACK would make psycopg forget what it prepared
         self.leave_pipeline()
 
     def roll_back(self) -> None:
@@ -143,12 +148,12 @@ class PostgresqlConnection(Notes):
     def notify(self, payload: str) -> None:
         """Notify every daemon, once this transaction is committed."""
         self._enter_pipeline()
-        self._sending.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+        self._sending.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload), prepare=True)
 
     def _send(self, text: LiteralString) -> psycopg.Cursor[Any]:
         self._enter_pipeline()
         cursor = self.driver.cursor()
-        cursor.execute(text)
+        cursor.execute(text, prepare=False)
         return cursor
 
     def _enter_pipeline(self) -> None:

@@ -30,6 +30,11 @@ async def until(condition, seconds=20):
             await trio.sleep(0.05)
 
 
+def backend(connection):
+    """Tell which server process the work runs in."""
+    return connection.execute(BACKEND).scalar_one()
+
+
 def kill(url, pid):
     """Terminate a backend, and return when it is gone."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -266,6 +271,51 @@ async def test_a_prepared_statement_that_no_longer_fits_costs_nobody_anything(po
         with psycopg.connect(postgres_database.settings.url, autocommit=True) as other:
             other.execute("ALTER TABLE meta ADD COLUMN further TEXT")
         assert await store.transact(lambda connection: connection.rows(look)) == []
+
+
+@pytest.mark.parametrize("commits", range(6))
+async def test_a_statement_that_a_failing_group_could_not_prepare_is_prepared_again(
+    postgres_database, commits
+):
+    """psycopg 3.3 forgets to check that, if it ran the same text (a COMMIT, say) unprepared before."""
+    conflicting = Hot(sa.insert(meta).returning(meta.c.key), "key", "value")
+    async with postgres_database.open() as store:
+        for _ in range(2):  # rollbacks while nothing is prepared: psycopg stops to look at them
+            with pytest.raises(sa.exc.IntegrityError):
+                await store.transact(put_core("nothing", None))
+        await store.transact(put_core("taken"))  # by SQLAlchemy, in the same words as the hot one
+        for _ in range(commits):
+            await store.ping()
+        pid = await store.transact(backend)
+        results = []
+        async with trio.open_nursery() as nursery:
+            gate = Gate()
+            nursery.start_soon(store.transact, gate.work)
+            await gate.reached.wait()
+            for work in (lambda connection: connection.run(conflicting, [("taken", "v")]), put("a")):
+                nursery.start_soon(swallow, store, work, results)
+                await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert {type(result) for result in results} == {sa.exc.IntegrityError, str}
+        assert await store.transact(backend) == pid  # it did not take a new connection
+        assert await store.read(keys) == ["a", "taken"]
+
+
+async def test_readers_keep_what_they_prepared(postgres_database):
+    """psycopg throws all of it away at a ROLLBACK."""
+    look = Hot(sa.select(meta.c.value).where(meta.c.key == sa.bindparam("name")), "name")
+    prepared = Hot(sa.text("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%FROM meta%'"))
+    seen = set()
+
+    def work(connection):
+        connection.rows(look, ("a",))
+        seen.add(tuple(connection.rows(prepared)))
+
+    async with postgres_database.open(readers=1) as store:
+        for _ in range(5):
+            await store.read(work)
+    assert len(seen) == 1
+    assert seen != {()}
 
 
 @pytest.mark.parametrize(
