@@ -189,6 +189,7 @@ async def test_the_address_that_was_checked_is_the_one_that_is_called_when_answe
         ):
             assert await fetch(over, receiver.url("hook.example")) == (200, b"ok")
             assert len(answers) == 2  # asked once for one connection
+            await receiver.all_closed.wait()
             with pytest.raises(EgressRefusedError, match=r"10\.0\.0\.1"):
                 await fetch(over, receiver.url("hook.example"))
             assert await fetch(over, receiver.url("hook.example")) == (200, b"ok")
