@@ -38,7 +38,9 @@ async def open_ours(plan: dict[str, Any]):
     from econeura_daemon.core.settings import WebhookSettings
     from econeura_daemon.wire import Limits, open_transport
 
-    settings = WebhookSettings(allowed_networks=tuple(__import__("ipaddress").ip_network(n) for n in ["127.0.0.0/8"]))
+    settings = WebhookSettings(
+        allowed_networks=tuple(__import__("ipaddress").ip_network(n) for n in ["127.0.0.0/8"])
+    )
     async with open_transport(settings, make_context=lambda: trusted(plan), limits=Limits()) as over:
         yield over
 

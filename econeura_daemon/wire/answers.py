@@ -3,7 +3,7 @@
 llhttp says what a byte means; what an answer as a whole may be is decided here: which have no body, when one
 that has no length ends, what is an interim answer, and what is nobody's answer at all. Where RFC 9112 lets a
 client choose between repairing and refusing, it is refused: a peer that frames an answer in two ways is not
-one to share a connection with.
+one to share a connection with. Empty lines between answers are read over (RFC 9112 2.2), as llhttp does.
 """
 
 from collections import deque
@@ -29,7 +29,6 @@ class AnswerParser:
         "_close",
         "_framed",
         "_head_only",
-        "_keep_alive",
         "_parser",
         "_started",
         "complete",
@@ -55,7 +54,7 @@ class AnswerParser:
         self._head_only = head_only
         self.flaw: str | None = None
         self._barren = 0
-        self._started = self._framed = self._close = self._keep_alive = self._bodyless = False
+        self._started = self._framed = self._close = self._bodyless = False
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
 
@@ -66,13 +65,15 @@ class AnswerParser:
         known = len(self.parts)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
+        except (HttpParserError, httptools.HttpParserUpgrade) as error:
             self._parser = None
             if self.complete:
                 self.surplus = True
             elif self.flaw is None:
                 self.flaw = str(error).lower()
         if self.complete:
+            if self._bodyless and not data.endswith(b"\n"):
+                self.surplus = True  # llhttp took it for the size of a chunk of which it has seen no end
             self.reusable = self.reusable and not self.surplus
         elif len(self.parts) == known:
             self._barren += len(data)
@@ -108,8 +109,8 @@ class AnswerParser:
             if name.lower() == b"content-length":
                 self._framed = True
         elif length == 10:
-            if name.lower() == b"connection":
-                self._connection(value)
+            if name.lower() == b"connection" and b"close" in value.lower():
+                self._close = True
         elif length == 17 and name.lower() == b"transfer-encoding":
             if self._framed or value.lower() != b"chunked":
                 self.flaw = "its transfer encoding is not chunked, or not only"
@@ -133,13 +134,17 @@ class AnswerParser:
                 framed = True
             else:
                 framed = self._framed
-            self.reusable = framed and not self._close and (version == "1.1" or self._keep_alive)
+            self.reusable = framed and not self._close and version == "1.1"
 
     def on_body(self, body: bytes) -> None:
         if self.complete:
             self.surplus = True
         else:
             self.parts.append(body)
+
+    def on_chunk_header(self) -> None:
+        if self.complete:
+            self.surplus = True
 
     def on_message_complete(self) -> None:
         if self.has_head:
@@ -153,17 +158,10 @@ class AnswerParser:
         if self._bodyless:
             self._parser = None
 
-    def _connection(self, value: bytes) -> None:
-        tokens = value.lower()
-        if b"close" in tokens:
-            self._close = True
-        elif b"keep-alive" in tokens:
-            self._keep_alive = True
-
     def _interim(self, status: int) -> None:
         if status == 101 or status < 100:
             self.flaw = f"its status is {status}, which nobody asked for"
         elif self._framed:
             self.flaw = f"an interim answer ({status}) has no body, this one says it has"  # RFC 9110 8.6
         self.headers = []
-        self._close = self._keep_alive = False
+        self._close = False
