@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from typing import Any
 
 BODY = b'{"id":"evt_","type":"bench.t1","data":{"text":"' + b"x" * 350 + b'"}}'
@@ -38,9 +39,7 @@ async def open_ours(plan: dict[str, Any]):
     from econeura_daemon.core.settings import WebhookSettings
     from econeura_daemon.wire import Limits, open_transport
 
-    settings = WebhookSettings(
-        allowed_networks=tuple(__import__("ipaddress").ip_network(n) for n in ["127.0.0.0/8"])
-    )
+    settings = WebhookSettings(allowed_networks=(ip_network("127.0.0.0/8"),))
     async with open_transport(settings, make_context=lambda: trusted(plan), limits=Limits()) as over:
         yield over
 
@@ -52,10 +51,10 @@ async def ours_prepared(plan: dict[str, Any]):
     from econeura_daemon.wire import Target, header_lines, request_line
 
     class Answer:
-        def begin(self, status, headers):
+        def begin(self, status, _headers):
             assert status == 200
 
-        def add(self, part):
+        def add(self, _part):
             return True
 
     prepared = []

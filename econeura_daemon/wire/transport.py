@@ -4,6 +4,7 @@ HTTP/1.1, no redirects, no proxies from the environment, no cookies, no decompre
 those, a transport does not. HTTP/2 and proxies are spoken by httpx's own transport where somebody asks for them.
 """
 
+import resource
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -273,13 +274,20 @@ async def open_transport(
     async with open_resolver() as system, trio.open_nursery() as nursery:
         guard = EgressGuard(settings.allowed_networks)
         connector = Connector(guard, resolve or system, make_context or ssl.create_default_context)
-        transport = GuardedTransport(connector, pool=Pool(limits))
+        transport = GuardedTransport(connector, pool=Pool(limits or _webhook_limits()))
         nursery.start_soon(_drop_idle_for_ever, transport)
         try:
             yield transport
         finally:
             nursery.cancel_scope.cancel()
             transport.pool.close()
+
+
+def _webhook_limits() -> Limits:
+    """Return no limit of ours: the dispatcher's lanes hold those. Kept is what leaves most files to others."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept = 8192 if files == resource.RLIM_INFINITY else max(64, min(8192, files // 4))
+    return Limits(per_host=10_000, in_all=10_000, idle_in_all=kept)
 
 
 async def _drop_idle_for_ever(transport: GuardedTransport) -> None:

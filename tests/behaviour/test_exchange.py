@@ -99,12 +99,12 @@ async def test_a_request_that_is_not_repeatable_is_not(dying):
     with trio.fail_after(10):
         async with serving_once_and(dying) as (receiver, over):
             assert await fetch(over, receiver.url(), "POST", content=b"a") == (200, b"ok")
-            with pytest.raises(httpx.TransportError, match="without sending a response|reset"):
+            with pytest.raises(httpx.TransportError, match=r"without sending a response|reset"):
                 await fetch(over, receiver.url(), "POST", content=b"a")
             assert receiver.connections == 1
             once = {"repeatable": False}
             assert await fetch(over, receiver.url()) == (200, b"ok")
-            with pytest.raises(httpx.TransportError, match="without sending a response|reset"):
+            with pytest.raises(httpx.TransportError, match=r"without sending a response|reset"):
                 await fetch(over, receiver.url(), extensions=once)
             assert receiver.connections == 2
             assert is_at_rest(over)
@@ -165,7 +165,7 @@ async def test_a_connection_on_which_something_came_unasked_is_not_used_again():
 
 
 class Pieces(httpx.AsyncByteStream):
-    def __init__(self, parts, ends=True):
+    def __init__(self, parts, *, ends=True):
         self.parts, self.ends, self.closed = list(parts), ends, False
 
     async def __aiter__(self):
@@ -309,8 +309,8 @@ async def test_a_wait_for_the_peer_ends_with_its_time(wait, serve):
     content = b"" if wait == "read" else b"x" * 20_000_000
     with trio.fail_after(10):
         async with open_receiver(stalling) as receiver, open_transport(SETTINGS) as over:
+            extensions = {"timeout": {wait: 0.05}}
             with pytest.raises(expected, match="for 50 ms"):
-                extensions = {"timeout": {wait: 0.05}}
                 await fetch(over, receiver.url(), "POST", content=content, extensions=extensions)
             await receiver.all_closed.wait()
             assert is_at_rest(over)
@@ -337,8 +337,8 @@ async def test_an_answer_that_ends_at_any_byte_fails_in_words_and_leaks_nothing(
     with trio.fail_after(60):
         async with open_receiver(serve) as receiver, open_transport(SETTINGS) as over:
             for place in range(len(answer)):
+                extensions = {"timeout": {"read": 0.01}} if how == "stall" else {}
                 with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout)) as caught:
-                    extensions = {"timeout": {"read": 0.01}} if how == "stall" else {}
                     await fetch(over, receiver.url(), "POST", content=b"a", extensions=extensions)
                 assert str(caught.value)
                 assert is_at_rest(over)
