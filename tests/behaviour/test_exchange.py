@@ -336,7 +336,7 @@ async def test_an_answer_that_ends_at_any_byte_fails_in_words_and_leaks_nothing(
 
     with trio.fail_after(60):
         async with open_receiver(serve) as receiver, open_transport(SETTINGS) as over:
-            for place in range(len(answer)):
+            for place in range(len(answer)):  # noqa: B007 - the server reads it
                 extensions = {"timeout": {"read": 0.01}} if how == "stall" else {}
                 with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout)) as caught:
                     await fetch(over, receiver.url(), "POST", content=b"a", extensions=extensions)

@@ -1,5 +1,6 @@
 """The parser of answers, with h11 as the oracle: whatever ours accepts, h11 reads the same way."""
 
+import itertools
 import re
 
 import h11
@@ -15,7 +16,7 @@ def read(raw, method="POST", cuts=(), *, end=True):
     parser = AnswerParser()
     parser.begin(head_only=method == "HEAD")
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         if parser.flaw is None and not parser.complete and start < stop:
             parser.feed(raw[start:stop])
             if parser.complete and stop < len(raw):
@@ -83,24 +84,35 @@ def read_by_h11(raw, method="POST"):
 
 STARTS = [
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 304 \r\n",
-    b"HTTP/1.1 503 Busy now\r\n", b"HTTP/1.1 200\r\n", b"HTTP/1.1 999 \xe9\r\n", b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 201 X\r\n",
-    b"HTTP/1.1 103 E\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/2.0 200 OK\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.2 200 OK\r\n",
-    b"HTTP/1.1 099 X\r\n", b"HTTP/1.1 20 X\r\n", b"http/1.1 200 OK\r\n", b"HTTP/1.1  200 OK\r\n", b"\r\nHTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 503 Busy now\r\n", b"HTTP/1.1 200\r\n", b"HTTP/1.1 999 \xe9\r\n",
+    b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 201 X\r\n",
+    b"HTTP/1.1 103 E\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/2.0 200 OK\r\n",
+    b"HTTP/1.1 101 S\r\n", b"HTTP/1.2 200 OK\r\n",
+    b"HTTP/1.1 099 X\r\n", b"HTTP/1.1 20 X\r\n", b"http/1.1 200 OK\r\n", b"HTTP/1.1  200 OK\r\n",
+    b"\r\nHTTP/1.1 200 OK\r\n",
 ]  # fmt: skip
 LINES = [
     b"Content-Length: 0\r\n", b"Content-Length: 3\r\n", b"content-length:3 \r\n", b"Content-Length: 03\r\n",
-    b"Content-Length: 3, 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: +3\r\n", b"Content-Length: \r\n",
+    b"Content-Length: 3, 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: +3\r\n",
+    b"Content-Length: \r\n",
     b"Content-Length: 99999999999999999999\r\n", b"Content-Length: 3 3\r\n", b"Content-Length : 3\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: CHUNKED\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding: \tchunked\r\n", b"Transfer-Encoding: xchunked\r\n",
-    b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: Upgrade, Close\r\n", b"Upgrade: h2c\r\n",
-    b"X-A: b\r\n", b"X-A:\r\n", b"X-A: b\r\n c\r\n", b"X-A: \xff\r\n", b"X-A: \x00\r\n", b"X-A: a\x01\r\n", b": v\r\n", b"X A: v\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: CHUNKED\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding: \tchunked\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: Upgrade, Close\r\n",
+    b"Upgrade: h2c\r\n",
+    b"X-A: b\r\n", b"X-A:\r\n", b"X-A: b\r\n c\r\n", b"X-A: \xff\r\n", b"X-A: \x00\r\n",
+    b"X-A: a\x01\r\n", b": v\r\n", b"X A: v\r\n",
     b"X-A\r\n", b"X-A: b\n", b" X-A: b\r\n", b"X-A: a\rb\r\n", b"X-\xe9: a\r\n", b"Keep-Alive: timeout=5\r\n",
 ]  # fmt: skip
 BODIES = [
-    b"", b"abc", b"abcd", b"ab", b"3\r\nabc\r\n0\r\n\r\n", b"3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n",
-    b"3\r\nabcd\r\n0\r\n\r\n", b"g\r\n", b"3\nabc\n0\n\n", b"-1\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n", b" 3\r\nabc\r\n0\r\n\r\n",
-    b"3 \r\nabc\r\n0\r\n\r\n", b"ffffffffffffffffff\r\n", b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n", b"00003\r\nabc\r\n000\r\n\r\n",
+    b"", b"abc", b"abcd", b"ab", b"3\r\nabc\r\n0\r\n\r\n", b"3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\n",
+    b"3\r\nabc\r\n", b"0\r\n\r\n",
+    b"3\r\nabcd\r\n0\r\n\r\n", b"g\r\n", b"3\nabc\n0\n\n", b"-1\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n",
+    b" 3\r\nabc\r\n0\r\n\r\n",
+    b"3 \r\nabc\r\n0\r\n\r\n", b"ffffffffffffffffff\r\n", b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n",
+    b"00003\r\nabc\r\n000\r\n\r\n",
 ]  # fmt: skip
 
 answers = st.builds(
