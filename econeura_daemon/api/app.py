@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
 from quart import Response, request
 from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
-from quart_trio.asgi import TrioASGIHTTPConnection
 
 from econeura_daemon.api import openapi, problems, routing
 from econeura_daemon.api.routes import GROUPS
@@ -16,8 +13,6 @@ from econeura_daemon.core import jsons
 from econeura_daemon.server import Scope
 
 ROUTES = [route for group in GROUPS for route in group.all]
-END_SECONDS = 1.0
-"""How long the last bytes of an answer may take once the request is cancelled."""
 OPENAPI = "econeura.openapi"
 
 
@@ -31,26 +26,7 @@ class _Json(JSONProvider):
         return jsons.loads(s.encode() if isinstance(s, str) else s)
 
 
-class _Connection(TrioASGIHTTPConnection):
-    """Sends the end of an answer whole.
-
-    A server may say ``http.disconnect`` once the answer is over (ASGI, "Disconnect - receive event"), also
-    while its last bytes are on their way; Quart-Trio would cancel them, and a chunked answer breaks off.
-    """
-
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        async def send_whole(event: ASGISendEvent) -> None:
-            if event["type"] == "http.response.body" and not event["more_body"]:
-                with trio.move_on_after(END_SECONDS, shield=True):
-                    await send(event)
-            else:
-                await send(event)
-
-        await super().__call__(receive, send_whole)
-
-
 class _App(QuartTrio):
-    asgi_http_class = _Connection
     json_provider_class = _Json
 
     async def make_default_options_response(self) -> Response:

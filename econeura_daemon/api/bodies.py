@@ -1,6 +1,6 @@
 """What a request says: its body, its query, its idempotency key."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from quart import request
 from werkzeug.exceptions import UnsupportedMediaType
@@ -14,6 +14,7 @@ from econeura_daemon.core.structuring import structure_json
 T = TypeVar("T")
 
 _JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 async def read_body(cls: type[T]) -> T:
@@ -22,8 +23,14 @@ async def read_body(cls: type[T]) -> T:
     Raises `InvalidInputError` (400) with every flaw, `UnsupportedMediaType` (415) for another content type,
     `RequestEntityTooLarge` (413) beyond ``http.max_body_bytes``.
     """
-    _refuse_other_types()
+    _refuse_other_types(_JSON)
     return structure_json(loads(await raw_body()), cls)
+
+
+async def read_patch() -> dict[str, Any]:
+    """Return the members that a PATCH changes (RFC 7396), unchecked. Raises as `read_body` does."""
+    _refuse_other_types(_JSON, _MERGE_PATCH)
+    return structure_json(loads(await raw_body()), dict[str, Any])
 
 
 async def raw_body() -> bytes:
@@ -44,10 +51,10 @@ async def idempotency_key() -> Key | None:
     )
 
 
-def _refuse_other_types() -> None:
-    if request.mimetype != _JSON:
+def _refuse_other_types(*expected: str) -> None:
+    if request.mimetype not in expected:
         got = request.mimetype or "none"
-        raise UnsupportedMediaType(f"Expected Content-Type: {_JSON}, got {shortened(got)}")
+        raise UnsupportedMediaType(f"Expected Content-Type: {' or '.join(expected)}, got {shortened(got)}")
     charset = request.mimetype_params.get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType(f"JSON is UTF-8; this body says charset={shortened(charset)}")

@@ -3,7 +3,6 @@
 from typing import Any
 
 from econeura_daemon._version import VERSION
-from econeura_daemon.api.problems import CATALOGUE
 from econeura_daemon.api.routing import Answered, Route, Routes
 from econeura_daemon.api.schemas import (
     ANY_OBJECT,
@@ -14,7 +13,7 @@ from econeura_daemon.api.schemas import (
     ref,
     schema_of,
 )
-from econeura_daemon.server import Scope
+from econeura_daemon.server import PROBLEMS, Scope
 
 _ALWAYS = ("unauthorized", "forbidden", "internal-error")
 _WITH_QUERY = ("invalid-input",)
@@ -61,9 +60,10 @@ def _operation(tag: str, route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema_of(route.body)}},
         }
     if route.patch is not None:
+        patch = {"schema": patch_schema_of(route.patch)}
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": patch_schema_of(route.patch)}},
+            "content": {"application/json": patch, "application/merge-patch+json": patch},
         }
     if route.scope is None:
         operation["security"] = []
@@ -104,7 +104,7 @@ def _responses(route: Route) -> dict[str, Any]:
     }
     by_status: dict[str, list[str]] = {}
     for slug in sorted(slugs_of(route)):
-        status, title = CATALOGUE[slug]
+        status, title = PROBLEMS[slug]
         by_status.setdefault(str(status), []).append(f"{title} (`{slug}`)")
     for code, titles in by_status.items():
         responses.setdefault(

@@ -1,7 +1,7 @@
 """Errors become problems (RFC 9457) here, in one table."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -14,7 +14,6 @@ from econeura_daemon.api.services import services
 from econeura_daemon.core.errors import (
     ConflictError,
     EgressRefusedError,
-    Flaw,
     InvalidInputError,
     NotFoundError,
     OutcomeUnknownError,
@@ -22,12 +21,9 @@ from econeura_daemon.core.errors import (
     StoreError,
     StoreFullError,
 )
-from econeura_daemon.server import PROBLEMS, Problem, document
+from econeura_daemon.server import Problem, document
 
 MEDIA_TYPE = "application/problem+json"
-
-CATALOGUE: Mapping[str, tuple[int, str]] = {**PROBLEMS, "outcome-unknown": (500, "Outcome unknown")}
-"""Every slug that the daemon can answer with, with its status and title; ``docs/http-api.md`` lists them."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +83,6 @@ def install(app: Quart) -> None:
     app.register_error_handler(Exception, _bug)
 
 
-def problem(slug: str, detail: str, *, details: Sequence[Flaw] = (), headers: Headers = ()) -> Problem:
-    """Return the problem with this slug, one of `CATALOGUE`."""
-    status, title = CATALOGUE[slug]
-    return Problem(slug, title, status, detail, details, headers)
-
-
 def problem_reply(found: Problem) -> Response:
     """Answer the present request with a problem."""
     body = document(found, request_context().request_id, services().clock.now())
@@ -105,7 +95,7 @@ def problem_reply(found: Problem) -> Response:
 
 def _handler(answer: _Answer) -> Callable[[Exception], Any]:
     async def handle(error: Exception) -> Response:
-        found = problem(answer.slug, answer.detail or str(error), headers=answer.headers)
+        found = Problem.of(answer.slug, answer.detail or str(error), headers=answer.headers)
         if found.status >= 500:
             _log.warning("answered %s: %s", answer.slug, error)
         return problem_reply(found)
@@ -114,7 +104,7 @@ def _handler(answer: _Answer) -> Callable[[Exception], Any]:
 
 
 async def _invalid(error: InvalidInputError) -> Response:
-    return problem_reply(problem("invalid-input", error.summary, details=error.flaws))
+    return problem_reply(Problem.of("invalid-input", error.summary, details=error.flaws))
 
 
 async def _of_werkzeug(error: HTTPException) -> Response:
@@ -124,12 +114,12 @@ async def _of_werkzeug(error: HTTPException) -> Response:
     headers: Headers = ()
     if isinstance(error, MethodNotAllowed):
         headers = ((b"allow", ", ".join(sorted(error.valid_methods or ())).encode()),)
-    return problem_reply(problem(slug, error.description or "", headers=headers))
+    return problem_reply(Problem.of(slug, error.description or "", headers=headers))
 
 
 async def _bug(error: Exception) -> Response:
     context = request_context()
     _log.error("request %s failed", context.request_id, exc_info=error)
     return problem_reply(
-        problem("internal-error", f"A bug of the daemon's; its log tells of request {context.request_id}")
+        Problem.of("internal-error", f"A bug of the daemon's; its log tells of request {context.request_id}")
     )

@@ -52,13 +52,11 @@ class Route:
     """Slugs beyond those that any route can answer with."""
     idempotent: bool = False
     """Honours ``Idempotency-Key``."""
-    free_id: bool = False
-    """The id is a publisher's own text and may hold slashes."""
 
     @property
     def rule(self) -> str:
         """The path as Quart has it."""
-        return self.path.replace(_ID, "<path:key>" if self.free_id else "<key>")
+        return self.path.replace(_ID, "<key>")
 
     @property
     def summary(self) -> str:
@@ -72,8 +70,7 @@ class Route:
 
     def matches(self, path: str) -> bool:
         """Tell whether the route stands at ``path``."""
-        inner = ".+" if self.free_id else "[^/]+"
-        return re.fullmatch(re.escape(self.path).replace(re.escape(_ID), inner), path) is not None
+        return re.fullmatch(re.escape(self.path).replace(re.escape(_ID), "[^/]+"), path) is not None
 
     def _doc(self) -> tuple[str, str]:
         first, _, rest = (self.view.__doc__ or "").partition("\n")

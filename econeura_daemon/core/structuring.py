@@ -159,7 +159,8 @@ def _verdicts(cls: type, keys: _Keys, values: dict[str, Any]) -> list[Flaw]:
         except AttributeError:
             continue  # it compares with a field that is not there, and that is said already
         except InvalidInputError as error:
-            adopt(flaws, child_path(name), error)
+            said = [Flaw(flaw.path, _discreetly(flaw.message, field, value)) for flaw in error.flaws]
+            adopt(flaws, child_path(name), InvalidInputError(said))
         except (TypeError, ValueError) as error:
             flaws.append(Flaw(child_path(name), _validator_said(error, field, value)))
     return flaws
@@ -175,9 +176,13 @@ def _reason(cls: type, keys: _Keys, values: dict[str, Any]) -> str:
 
 
 def _validator_said(error: Exception, field: "attrs.Attribute[Any]", value: object) -> str:
-    """Return a validator's own message, without the field's name (the path says it) and without a secret."""
+    """Return attrs' or a validator's own message, without the field's name: the path says it."""
     message = str(error.args[0]) if error.args else "does not fit"
-    message = message.removeprefix(f"'{field.name}' ")
+    return _discreetly(message.removeprefix(f"'{field.name}' "), field, value)
+
+
+def _discreetly(message: str, field: "attrs.Attribute[Any]", value: object) -> str:
+    """Leave what a secret field got out of a validator's message."""
     if field.repr:
         return message
     message = message.partition(", got ")[0]

@@ -1,4 +1,8 @@
-"""Validators for attrs fields that say what was expected and what was got, for whoever wrote the input."""
+"""Validators for attrs fields that say what was expected and what was got, for whoever wrote the input.
+
+One flaw is a ValueError. A validator that finds several, or one inside the value, raises `InvalidInputError`
+with paths that begin at the value (``$[2]``, ``$.name``); `core.structuring` tells each at its place.
+"""
 
 import re
 from collections.abc import Callable
@@ -6,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.phrases import described, did_you_mean, one_of, shortened
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -65,11 +70,17 @@ def length(low: int, high: int) -> Validator:
 
 
 def each(validator: Validator) -> Validator:
-    """Ask ``validator`` about each item of a tuple."""
+    """Ask ``validator`` about each item of a tuple; tell each flaw at its item."""
 
     def check(instance: object, field: "attrs.Attribute[Any]", value: tuple[Any, ...]) -> None:
-        for item in value:
-            validator(instance, field, item)
+        flaws = []
+        for index, item in enumerate(value):
+            try:
+                validator(instance, field, item)
+            except ValueError as error:
+                flaws.append(Flaw(f"$[{index}]", str(error)))
+        if flaws:
+            raise InvalidInputError(flaws)
 
     return check
 

@@ -116,6 +116,9 @@ async def _process(
         notifier.reloading()
         try:
             new = (await trio.to_thread.run_sync(load_settings, config, environ)).settings
+        except SettingsError as error:
+            log.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the user's mistake, not ours
+        else:
             logs.apply(new.log)
             logs.hide(new.webhooks.secret)
             running[0].reloader.apply(new)
@@ -143,4 +146,5 @@ async def _process(
                 notifier.ready(f"ready at {', '.join(daemon.urls)}")
                 await drain.begun.wait()
             finally:
+                hard_stop.arm()  # whatever ends it: a loop that failed too often must not hang either
                 remove_ready(daemon.state.path)

@@ -88,6 +88,6 @@ def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lane
     statistics = lanes.statistics()
     return ComponentHealth(
         loop.status,
-        f"{loop.detail}; {dispatcher.under_way} attempts under way, {statistics.waiting} subscriptions wait, "
+        f"{loop.detail}; {len(dispatcher.under_way)} attempts under way, {statistics.waiting} subscriptions wait, "
         f"{statistics.failing} fail",
     )

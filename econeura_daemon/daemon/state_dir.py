@@ -19,6 +19,7 @@ import attrs
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import Flaw, SettingsError, StateDirectoryHeldError, StoreFullError
 from econeura_daemon.core.ids import new_id
+from econeura_daemon.daemon.ready import remove_ready
 
 LOCK = "daemon.lock"
 IDENTITY = "daemon_id"
@@ -56,6 +57,7 @@ def open_state_dir(path: Path, clock: Clock, rng: Random) -> Generator[StateDir]
     try:
         _take(path, lock)
         try:
+            remove_ready(path)  # of a daemon that was killed: nobody is ready here yet
             daemon_id = _identity(path, clock, rng)
         except OSError as error:
             raise _refusal(path, error) from error

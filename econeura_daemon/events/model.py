@@ -9,10 +9,13 @@ import attrs
 from econeura_daemon.core.clock import format_instant
 from econeura_daemon.core.errors import InvalidInputError
 from econeura_daemon.core.jsons import dumps
+from econeura_daemon.core.phrases import shortened
 
 MAX_TYPE_LENGTH = 128
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
-_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID = re.compile(r"[\x21-\x2d\x30-\x7e]{1,128}")
+"""No dot: it is the ``webhook-id`` of its deliveries, and what is signed is ``{id}.{timestamp}.{body}`` (Standard
+Webhooks), where a dot in the id would let one signature stand for two messages. No slash: it is part of paths."""
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 DEFAULT_SOURCE = "api"
@@ -36,7 +39,10 @@ def _check_type(_instance: object, _attribute: object, value: str) -> None:
 
 def _check_id(_instance: object, _attribute: object, value: str | None) -> None:
     if value is not None and _ID.fullmatch(value) is None:
-        raise ValueError("expected 1 to 128 printable ASCII characters without spaces")
+        raise ValueError(
+            "expected 1 to 128 printable ASCII characters without spaces, '.' (it ends the id in what is signed) "
+            f"and '/', got {shortened(value)!r}"
+        )
 
 
 def _check_text(_instance: object, _attribute: object, value: str) -> None:

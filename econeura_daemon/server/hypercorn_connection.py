@@ -221,7 +221,10 @@ class _Connection:
         self._nursery.start_soon(self._call_app, exchange, scope, send)
 
         async def put(message: Message) -> None:
-            exchange.put(message)
+            # Hypercorn says it once it has the last bytes, which are not written yet: an application that ends
+            # with its client would cancel them. `Exchange.take` says it once they are.
+            if message["type"] != "http.disconnect":
+                exchange.put(message)
 
         return put
 

@@ -8,7 +8,7 @@ import errno
 import os
 import sqlite3  # noqa: TID251 - the backup API is the driver's
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,19 +155,18 @@ def _restore_file(path: Path, source: Path) -> Path | None:
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Give the present database a second name; its WAL must not meet the file that comes in its place."""
+    """Give the present database and its WAL second names, as they are; the WAL must not meet what comes now."""
     if not path.exists():
         return None
-    with suppress(sqlite3.Error), closing(connect(str(path))) as driver:  # a damaged one cannot
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     number = 1
     while (kept := path.with_name(f"{path.name}.replaced-{number}")).exists():
         number += 1
+    kept.hardlink_to(path)
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
-        wal.rename(kept.with_name(kept.name + "-wal"))
+        kept.with_name(kept.name + "-wal").hardlink_to(wal)
+        wal.unlink()
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    kept.hardlink_to(path)
     return kept
 
 

@@ -1,42 +1,40 @@
 """What users say of subscriptions: the bodies of the API, checked."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
+from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.validators import Validator, between, each, length, matching, optional
 from econeura_daemon.events.patterns import pattern_flaw
 from econeura_daemon.webhooks.model import RetryPolicy
+from econeura_daemon.webhooks.schedule import STANDARD_SCHEDULE
 from econeura_daemon.webhooks.signing import secret_flaw
 from econeura_daemon.wire.targets import check_headers, check_url
 
-MAX_HEADERS = 32
 MAX_RETRIES = 100
 DAY_MS = 24 * 3600 * 1000
 
 
 def _url(_instance: object, _attribute: object, value: str) -> None:
-    _refuse(*(flaw.message for flaw in check_url(value)))
+    _refuse(check_url(value, path="$"))
 
 
 def _patterns(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
-    for index, pattern in enumerate(value):
-        flaw = pattern_flaw(pattern)
-        if flaw is not None:
-            raise ValueError(f"item {index}: {flaw}")
+    flaws = [(index, pattern_flaw(pattern)) for index, pattern in enumerate(value)]
+    _refuse(Flaw(f"$[{index}]", flaw) for index, flaw in flaws if flaw is not None)
 
 
 def _secret(_instance: object, _attribute: object, value: str | None) -> None:
     flaw = None if value is None else secret_flaw(value)
-    _refuse(*([] if flaw is None else [flaw]))
+    if flaw is not None:
+        raise ValueError(flaw)
 
 
 def _headers(_instance: object, _attribute: object, value: dict[str, str] | None) -> None:
-    if value is None:
-        return
-    if len(value) > MAX_HEADERS:
-        raise ValueError(f"at most {MAX_HEADERS} headers, got {len(value)}")
-    _refuse(*(f"{flaw.path.removeprefix('$.headers')}: {flaw.message}" for flaw in check_headers(value)))
+    if value is not None:
+        _refuse(check_headers(value, "$"))
 
 
 def _both(first: Validator, second: Validator) -> Validator:
@@ -50,16 +48,20 @@ def _both(first: Validator, second: Validator) -> Validator:
 _NO_NUL = matching(r"[^\x00]*", "text without NUL")
 
 
-def _refuse(*flaws: str) -> None:
-    if flaws:
-        raise ValueError("; ".join(flaws))
+def _refuse(flaws: Iterable[Flaw]) -> None:
+    """Tell every flaw, each with its path inside the field's value."""
+    if found := list(flaws):
+        raise InvalidInputError(found)
 
 
 @attrs.frozen(kw_only=True)
 class RetryPolicyBody:
-    """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins."""
+    """When a failed delivery is tried again; durations in milliseconds. A given ``schedule`` wins.
 
-    max_retries: int = attrs.field(validator=between(0, MAX_RETRIES))
+    Without ``max_retries`` there are as many as the schedule has waits, else as many as by default.
+    """
+
+    max_retries: int | None = attrs.field(default=None, validator=optional(between(0, MAX_RETRIES)))
     retry_delay: int = attrs.field(default=5_000, validator=between(1, DAY_MS))
     backoff_multiplier: float = attrs.field(default=2.0, validator=between(1, 100))
     max_delay: int = attrs.field(default=DAY_MS, validator=between(1, 7 * DAY_MS))
@@ -70,7 +72,10 @@ class RetryPolicyBody:
 
     def policy(self) -> RetryPolicy:
         """Return it as the value that the schedule works with."""
-        return RetryPolicy(**attrs.asdict(self, recurse=False))
+        fields = attrs.asdict(self, recurse=False)
+        if self.max_retries is None:
+            fields["max_retries"] = len(self.schedule or STANDARD_SCHEDULE)
+        return RetryPolicy(**fields)
 
 
 @attrs.frozen(kw_only=True)

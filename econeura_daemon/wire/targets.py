@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 import idna
 
 from econeura_daemon.core.errors import EgressRefusedError, Flaw
+from econeura_daemon.core.phrases import child_path
 from econeura_daemon.wire.egress import EgressGuard
 
 MAX_URL_LENGTH = 2048
@@ -132,10 +133,9 @@ def check_headers(headers: Mapping[str, str], path: str = "$.headers") -> list[F
         flaws.append(Flaw(path, f"at most {MAX_HEADERS} headers, got {len(headers)}"))
     seen: set[str] = set()
     for name, value in headers.items():
-        where = f"{path}[{name[:MAX_HEADER_NAME]!r}]"
         message = _name_flaw(name, seen) or _value_flaw(value)
         if message is not None:
-            flaws.append(Flaw(where, message))
+            flaws.append(Flaw(path + child_path(name)[1:], message))
         seen.add(name.lower())
     return flaws
 

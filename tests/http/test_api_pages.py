@@ -117,7 +117,8 @@ async def test_all_flaws_of_a_query_are_told_at_once_with_a_suggestion(world):
 @pytest.mark.parametrize(
     "query",
     [
-        "limit=251", "limit=-1", "limit=1e3", "limit=", "limit=%D9%A1", "limit=+5", "type=*.a", "type=",
+        "limit=251", "limit=3&limit=3",
+        "limit=-1", "limit=1e3", "limit=", "limit=%D9%A1", "limit=+5", "type=*.a", "type=",
         "since=2026-01-01T00:00:00", "since=2026-13-01T00:00:00Z", "since=0001-01-01T00:00:00%2B23:59",
         "type=%FF", "%FF=1", "a=" + "x" * 9000, "&".join(f"p{n}=1" for n in range(70)),
     ],

@@ -97,6 +97,7 @@ async def test_a_stream_ends_when_the_daemon_drains(world, autojump_clock):
     async with open_stream(world.asgi) as reader:
         await publish(world, "a")
         assert (await reader.next()).event == "a"
+        await wait_all_tasks_blocked()  # it waits for more by now
         begun = trio.current_time()
         world.drain.begin()
         assert await reader.next() is None

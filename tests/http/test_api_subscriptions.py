@@ -21,6 +21,30 @@ async def create(world, **more):
     return answer.json()["data"]
 
 
+async def test_a_patch_may_call_itself_what_it_is_and_a_creation_may_not(world):
+    merge_patch = {"Content-Type": "application/merge-patch+json"}
+    made = await create(world)
+    path = f"{COLLECTION}/{made['id']}"
+    answer = await world.client.patch(path, content=b'{"maxInFlight":3}', headers=merge_patch)
+    assert answer.status_code == 200
+    assert answer.json()["data"]["maxInFlight"] == 3
+    body = b'{"url":"https://receiver.example/","events":["*"]}'
+    answer = await world.client.post(COLLECTION, content=body, headers=merge_patch)
+    assert answer.status_code == 415
+    answer = await world.client.patch(path, content=b"{}", headers={"Content-Type": "text/plain"})
+    assert "application/merge-patch+json" in answer.json()["detail"]
+
+
+async def test_of_a_key_that_is_given_twice_the_last_value_counts(world):
+    made = await create(world)
+    answer = await world.client.patch(
+        f"{COLLECTION}/{made['id']}",
+        content=b'{"maxInFlight":3,"maxInFlight":4}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.json()["data"]["maxInFlight"] == 4
+
+
 async def test_the_secret_is_shown_when_it_is_made_and_masked_ever_after(world):
     made = await create(world)
     assert made["secret"].startswith("whsec_")

@@ -11,6 +11,7 @@ from econeura_daemon.core.clock import SystemClock, parse_instant
 from econeura_daemon.server import Scope, TokenFile, create_token
 from econeura_daemon.server.context import Peer, RequestContext, is_loopback
 from econeura_daemon.server.layers.access import CheckAccess
+from econeura_daemon.server.layers.body_limit import LimitBody
 from econeura_daemon.server.problems import PROBLEMS
 from tests.http.server_rig import App, Client, needs, request, serving
 
@@ -115,6 +116,30 @@ async def test_an_exception_after_the_answer_began_cuts_it_off():
         assert (await rig.ask(request("/blind"))).status == 200
 
 
+# The body's time.
+
+
+async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive_late():
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    layer = LimitBody(App(), SystemClock(), max_bytes=100, timeout=3)
+    headers = [(b"content-length", b"100")]
+    context = RequestContext(request_id="r", peer="unix")
+    await layer(
+        {"type": "http", "path": "/echo", "headers": headers, "econeura": context}, receive_late, send
+    )
+    assert sent[0]["status"] == 408
+
+
 # Host.
 
 HOSTS = [
@@ -189,6 +214,12 @@ async def test_foreign_pages_change_nothing(method, headers, status):
         assert rig.app.calls == (["/blind"] if status == 200 else [])
 
 
+async def test_a_page_without_an_origin_is_foreign_even_where_host_is_empty(tmp_path):
+    async with serving(unix=tmp_path / "socket") as rig:
+        raw = request("/blind", method="POST", host="", headers="Origin: null\r\nContent-Length: 0\r\n")
+        assert (await rig.ask(raw)).status == 403
+
+
 async def test_listed_origins_get_cors_and_others_none():
     preflight = "Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-a\r\n"
     async with serving(allowed_origins=("https://listed.example",)) as rig:
@@ -236,7 +267,8 @@ ACCESS = [
     ("admin", "/publish", 403, 403),
     ("unknown", "/open", 200, 200),
     ("unknown", "/read", 401, 401),
-    ("foreign", "/read", 401, 200),
+    ("foreign", "/open", 200, 200),
+    ("foreign", "/read", 401, 401),
 ]
 
 
@@ -252,6 +284,16 @@ async def test_who_may_do_what(token, path, required, local, via, tokens, tmp_pa
             assert answer.status == expected
             assert ("www-authenticate" in answer.headers) == (expected in {401, 403})
             assert bool(rig.app.calls) == (expected == 200)
+
+
+@pytest.mark.parametrize("presented", ["Basic dXNlcjpwYXNz", "Bearer", "Bearer ", "eco_x", "Digest a=b"])
+async def test_what_is_no_token_is_refused_even_of_a_local_peer(presented, tokens):
+    async with serving(tokens=tokens[0]) as rig:
+        answer = await rig.ask(request("/read", headers=f"Authorization: {presented}\r\n"))
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith('Bearer realm="econeura-daemon"')
+        answer = await rig.ask(request("/open", headers=f"Authorization: {presented}\r\n"))
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from econeura_daemon.server.hypercorn_connection import HALF_CLOSED_GRACE
-from tests.http.server_rig import PATIENCE, App, Client, request, serving
+from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
 
 
 async def test_a_request_is_answered_and_the_connection_is_kept():
@@ -85,6 +85,52 @@ async def test_an_answer_that_its_application_gave_up_is_cut_off_and_nothing_fol
                 text += data
         assert text.partition(b"\r\n\r\n")[2].strip(b"x0123456789abcdef\r\n") == b""
         assert "/echo" not in rig.app.calls
+
+
+async def test_an_application_that_goes_on_after_its_answer_sees_nothing_but_the_end():
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await answer(send, await read_body(receive))
+        await send({"type": "http.response.body", "body": b"too late", "more_body": False})
+        seen.extend([(await receive())["type"] for _ in range(3)])
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for body in (b"one", b"two"):
+            await client.send(request(body=body))
+            assert (await client.answer()).body == body
+        await client.stream.send_eof()
+        await rig.wait_for_connections(0)
+    assert seen == ["http.disconnect"] * 6
+
+
+async def test_the_disconnect_is_told_once_the_last_bytes_are_written():
+    """Quart-Trio cancels its handler as soon as it hears of one; a chunked answer would break off."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await read_body(receive)
+        async with trio.open_nursery() as nursery:
+
+            async def end_with_the_client():
+                assert (await receive())["type"] == "http.disconnect"
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_with_the_client)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun, ", "more_body": True})
+            await send({"type": "http.response.body", "body": b"x" * 8_000_000, "more_body": False})
+            nursery.cancel_scope.cancel()
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for _ in range(3):
+            await client.send(request())
+            answered = await client.answer()
+            assert answered.is_complete
+            assert len(answered.body) == 8_000_007
 
 
 async def test_a_client_that_leaves_cancels_its_handler():

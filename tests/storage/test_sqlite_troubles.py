@@ -8,7 +8,9 @@ import sys
 from contextlib import closing, contextmanager
 
 import pytest
+import sqlalchemy as sa
 import trio
+import trio.testing
 
 from econeura_daemon.core.errors import (
     OutcomeUnknownError,
@@ -23,6 +25,7 @@ from econeura_daemon.storage import open_store
 from econeura_daemon.storage.opening import prepare_sqlite
 from econeura_daemon.storage.sqlite import SqliteEngine
 from econeura_daemon.storage.works import Submission
+from tests.storage.test_conformance import Gate, swallow
 from tests.storage.works import keys, put
 
 BIG = "x" * 100_000
@@ -168,6 +171,61 @@ async def test_a_database_at_its_page_limit_refuses_the_one_work_that_does_not_f
     assert keys(engine.open()) == ["a", "c"]
     engine.open().close_results()
     engine.close()
+
+
+async def test_when_sqlite_rolls_back_everything_by_itself_the_others_run_again(tmp_path):
+    def rolled_back(connection):
+        put("b")(connection)
+        connection.driver.execute("ROLLBACK")  # as SQLite does on some errors
+        raise sqlite3.OperationalError("disk I/O error")
+
+    engine = SqliteEngine(tmp_path / "a.db")
+    prepare_sqlite(engine, tmp_path / "a.db")
+    group = [Submission(work) for work in (put("a"), rolled_back, put("c"))]
+    engine.commit(group)
+    assert [submission.value for submission in group] == ["a", None, "c"]
+    assert [type(submission.error) for submission in group] == [
+        type(None),
+        sqlite3.OperationalError,
+        type(None),
+    ]
+    assert keys(engine.open()) == ["a", "c"]
+    engine.open().close_results()
+    engine.close()
+
+
+async def test_a_commit_that_fails_fails_its_whole_group_and_nothing_else(tmp_path):
+    async with open_store(StorageSettings(), tmp_path) as store:
+        await store.transact(put("before"))
+
+        def deferred(connection):
+            connection.driver.execute(
+                "CREATE TABLE child (parent REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)"
+            )
+            connection.driver.execute("CREATE TABLE parents (id PRIMARY KEY)")
+
+        await store.transact(deferred)
+        store._engine.open().driver.execute(
+            "PRAGMA foreign_keys = ON"
+        )  # the writer rests; it is a test of COMMIT
+        results = []
+
+        def orphan(connection):
+            connection.driver.execute("INSERT INTO child VALUES (1)")
+
+        async with trio.open_nursery() as nursery:
+            gate = Gate()
+            nursery.start_soon(store.transact, gate.work)
+            await gate.reached.wait()
+            for work in (put("a"), orphan, put("b")):
+                nursery.start_soon(swallow, store, work, results)
+                await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert len(results) == 3
+        assert {type(result) for result in results} == {sa.exc.IntegrityError}
+        assert len({id(result) for result in results}) == 3  # each caller raises an error of its own
+        await store.transact(put("c"))
+        assert await store.read(keys) == ["before", "c"]
 
 
 async def test_beyond_max_bytes_ingest_is_refused_and_the_daemons_own_works_go_on(tmp_path):

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from econeura_daemon.core.errors import SettingsError, StateDirectoryHeldError, StoreFullError
+from econeura_daemon.daemon.ready import FILE
 from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
 
 
@@ -62,6 +63,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from econeura_daemon.daemon.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 class Clock:
     def now(self): return datetime(2026, 11, 24, tzinfo=UTC)
@@ -84,6 +86,16 @@ def test_a_killed_daemon_holds_nothing(tmp_path):
         other.wait(10)
         with opened(tmp_path):
             assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+
+
+def test_what_a_killed_daemon_said_of_itself_is_gone_once_the_lock_is_ours(tmp_path):
+    with opened(tmp_path):
+        (tmp_path / FILE).write_text("{}")
+        with pytest.raises(StateDirectoryHeldError), opened(tmp_path):
+            pass
+        assert (tmp_path / FILE).exists(), "it is the holder's"
+    with opened(tmp_path):
+        assert not (tmp_path / FILE).exists()
 
 
 def test_a_child_that_outlives_the_daemon_holds_nothing(tmp_path):
@@ -152,6 +164,7 @@ import os, sys
 from pathlib import Path
 from random import Random
 from econeura_daemon.core.errors import SettingsError
+from econeura_daemon.daemon.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 if os.geteuid() == 0:
     os.setgid(65534)

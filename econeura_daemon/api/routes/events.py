@@ -132,7 +132,6 @@ async def list_events() -> Response:
     "GET",
     "/v1/events/{id}",
     scope=Scope.READ,
-    free_id=True,
     answers={200: Answered("The event.", ref("Event"))},
 )
 async def get_event(key: str) -> Response:
@@ -144,7 +143,6 @@ async def get_event(key: str) -> Response:
     "GET",
     "/v1/events/{id}/deliveries",
     scope=Scope.READ,
-    free_id=True,
     query=(LIMIT, CURSOR),
     answers={200: Answered("A page of deliveries.", page_of(ref("Delivery")))},
 )

@@ -7,7 +7,6 @@ from econeura_daemon.core.clock import Clock
 from econeura_daemon.server.asgi import App, AsgiScope, Receive, Send, header
 from econeura_daemon.server.context import ANONYMOUS, LOCAL, Peer, Principal, RequestContext, Scope, ScopeOf
 from econeura_daemon.server.problems import Problem, send_problem
-from econeura_daemon.server.tokens import PREFIX
 
 _REALM = b'Bearer realm="econeura-daemon"'
 
@@ -24,9 +23,8 @@ class CheckAccess:
     """401 without a token where one is needed, or with an unknown one; 403 beyond its scopes.
 
     A peer on this machine needs none, unless ``auth.required``, or unless its request came through a proxy:
-    then it bears ``Forwarded`` or ``X-Forwarded-*``. A token that is presented always counts, with its scopes
-    alone. A bearer token that is not one of ours (it does not begin with ``eco_``) is no token: it may be
-    meant for a service behind the mesh.
+    then it bears ``Forwarded`` or ``X-Forwarded-*``. What is presented always counts, with its scopes alone:
+    whoever sends a mistyped token, or a password, learns of it on his own machine and not where it matters.
     """
 
     def __init__(
@@ -41,17 +39,16 @@ class CheckAccess:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         context = RequestContext.of(scope)
         needed = self._scope_of(scope["method"], scope["path"])
-        token = _bearer(scope)
+        presented = header(scope, b"authorization")
         problem: Problem | None = None
-        if token is not None:
-            known = self._tokens.authenticate(token, self._clock.now())
+        if presented is not None:
+            token = _bearer(presented)
+            known = None if token is None else self._tokens.authenticate(token, self._clock.now())
             if known is not None:
                 context.principal = known
                 problem = _beyond(known, needed)
             elif needed is not None:
-                problem = _unauthorized(
-                    "The token is unknown, expired or revoked.", b', error="invalid_token"'
-                )
+                problem = _not_known(token)
         elif not self._required and _is_trusted(scope):
             context.principal = LOCAL
         else:
@@ -64,10 +61,9 @@ class CheckAccess:
             await send_problem(send, problem, context, self._clock)
 
 
-def _bearer(scope: AsgiScope) -> str | None:
-    kind, _, text = (header(scope, b"authorization") or b"").decode("latin-1").partition(" ")
-    text = text.strip()
-    return text if kind.lower() == "bearer" and text.startswith(PREFIX) else None
+def _bearer(presented: bytes) -> str | None:
+    kind, _, text = presented.decode("latin-1").partition(" ")
+    return text.strip() if kind.lower() == "bearer" else None
 
 
 def _is_trusted(scope: AsgiScope) -> bool:
@@ -86,6 +82,12 @@ def _beyond(principal: Principal, needed: Scope | None) -> Problem | None:
         f"The token's scopes do not include {needed.value!r}.",
         headers=[(b"www-authenticate", challenge)],
     )
+
+
+def _not_known(token: str | None) -> Problem:
+    if token is None:
+        return _unauthorized("Only tokens are understood: Authorization: Bearer eco_…", b"")
+    return _unauthorized("The token is unknown, expired or revoked.", b', error="invalid_token"')
 
 
 def _unauthorized(detail: str, error: bytes) -> Problem:

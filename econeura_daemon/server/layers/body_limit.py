@@ -50,7 +50,7 @@ class LimitBody:
                 return await receive()
             begun = trio.current_time()
             message: Message | None = None
-            with trio.move_on_after(patience):
+            with trio.move_on_after(max(0.0, patience)):  # a busy loop may overdraw it
                 message = await receive()
             if message is None:
                 refused = Problem.of(
