@@ -21,7 +21,14 @@ from econeura_daemon.telemetry import child, parse_traceparent
 from econeura_daemon.webhooks.answers import MAX_KEPT, MAX_READ, kept_headers, retry_after_ms
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Secret, Subscription
 from econeura_daemon.webhooks.signing import Signer
-from econeura_daemon.wire import AnswerTooLargeError
+from econeura_daemon.wire import (
+    AnswerTooLargeError,
+    OverHttpx,
+    Posting,
+    Target,
+    header_lines,
+    request_line,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +37,15 @@ USER_AGENT = f"econeura-daemon/{VERSION}"
 _MAX_PREPARED = 10_000
 """Subscriptions whose part of a request is kept ready: some 2 kB each."""
 
-Headers = list[tuple[bytes, bytes]]
-
 
 @attrs.frozen(eq=False)
 class _Prepared:
     """What all attempts for one subscription have in common."""
 
     subscription: Subscription
-    url: httpx.URL
-    headers: Headers
+    target: Target
+    head: bytes
+    """The request line and the headers that never change."""
     signer: Signer
 
     def fits(self, subscription: Subscription) -> bool:
@@ -60,23 +66,27 @@ class _Answer:
     kept: bytearray = attrs.field(factory=bytearray)
     size: int = 0
 
-    def add(self, part: bytes) -> None:
+    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.status, self.headers = status, headers
+
+    def add(self, part: bytes) -> bool:
         self.size += len(part)
         if len(self.kept) < MAX_KEPT:
             self.kept += part[: MAX_KEPT - len(self.kept)]
+        return self.size < MAX_READ  # the receiver has answered; what more it says is not read
 
 
 class Sender:
-    """Makes attempts. ``transport`` is the guarded one of `wire`, or any other in its place."""
+    """Makes attempts. ``transport`` is the guarded one of `wire`, or any other of httpx's kind in its place."""
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport,
+        transport: Posting | httpx.AsyncBaseTransport,
         settings: WebhookSettings,
         clock: Clock,
         rng: Random | None = None,
     ) -> None:
-        self._transport = transport
+        self._transport = transport if isinstance(transport, Posting) else OverHttpx(transport)
         self._clock = clock
         self._rng = rng or SystemRandom()
         self._prepared: dict[str, _Prepared] = {}
@@ -87,7 +97,7 @@ class Sender:
         self._own_secrets = () if settings.secret is None else (Secret(settings.secret),)
         self._prepared.clear()
         self._timeout_ms = settings.timeout_ms
-        self._extensions = {"timeout": {"connect": settings.connect_timeout_ms / 1000}}
+        self._connect_timeout = settings.connect_timeout_ms / 1000
 
     async def send(self, outgoing: Outgoing) -> AttemptOutcome:
         """Make one attempt and tell how it went. Nothing but `trio.Cancelled` is ever raised."""
@@ -97,7 +107,7 @@ class Sender:
         refused = False
         try:
             with trio.move_on_after(self._timeout_ms / 1000) as scope:
-                await self._exchange(self._request(outgoing, sent_at), answer)
+                await self._exchange(outgoing, sent_at, answer)
             if scope.cancelled_caught:
                 missing = "no answer" if answer.status is None else "the answer did not end"
                 error = f"{missing} within {self._timeout_ms} ms"
@@ -112,51 +122,35 @@ class Sender:
             error = f"the daemon could not make the attempt: {type(bug).__name__}"
         return self._outcome(sent_at, started, answer, error, refused=refused)
 
-    async def _exchange(self, request: httpx.Request, answer: _Answer) -> None:
-        response = await self._transport.handle_async_request(request)
-        stream = response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        parts = aiter(stream)
-        try:
-            answer.headers = response.headers.raw
-            answer.status = response.status_code
-            async for part in parts:
-                answer.add(part)
-                if answer.size >= MAX_READ:
-                    break
-        except AnswerTooLargeError:
-            pass  # the receiver has answered; what more it says is not read
-        finally:
-            if hasattr(parts, "aclose"):
-                await parts.aclose()  # a generator must not be left to the garbage collector
-            await stream.aclose()
-
-    def _request(self, outgoing: Outgoing, now: datetime) -> httpx.Request:
+    async def _exchange(self, outgoing: Outgoing, now: datetime, answer: _Answer) -> None:
         prepared = self._prepare(outgoing.subscription)
-        body = outgoing.body
-        timestamp = int(now.timestamp())
-        signatures = prepared.signer.sign(outgoing.event_id, timestamp, body)
+        head = self._head(prepared, outgoing, int(now.timestamp()))
+        try:
+            await self._transport.post(
+                prepared.target, head, outgoing.body, answer, connect_timeout=self._connect_timeout
+            )
+        except AnswerTooLargeError:
+            if answer.status is None:
+                raise
+
+    def _head(self, prepared: _Prepared, outgoing: Outgoing, timestamp: int) -> bytes:
+        signatures = prepared.signer.sign(outgoing.event_id, timestamp, outgoing.body)
         if signatures is None:
             raise ValueError("the subscription has no live secret to sign with")
-        headers: Headers = [
-            *prepared.headers,
-            (b"Content-Length", b"%d" % len(body)),
-            (b"webhook-id", outgoing.event_id.encode("ascii")),
-            (b"webhook-timestamp", b"%d" % timestamp),
-            (b"webhook-signature", signatures[0]),
-            (b"X-Webhook-Signature", signatures[1]),
-            (b"X-Webhook-Event", outgoing.event_type.encode("ascii")),
-            (b"X-Webhook-Delivery", outgoing.delivery_id.encode("ascii")),
-        ]
-        if outgoing.trace is not None:
-            headers += self._trace(outgoing.trace)
-        return httpx.Request(
-            "POST",
-            prepared.url,
-            headers=headers,
-            stream=httpx.ByteStream(body),
-            extensions=self._extensions,
+        event_id, event_type = outgoing.event_id.encode("ascii"), outgoing.event_type.encode("ascii")
+        head = (
+            b"%bContent-Length: %d\r\nwebhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n"
+            b"X-Webhook-Signature: %b\r\nX-Webhook-Event: %b\r\nX-Webhook-Delivery: %b\r\n"
+        ) % (
+            prepared.head,
+            len(outgoing.body),
+            event_id,
+            timestamp,
+            *signatures,
+            event_type,
+            outgoing.delivery_id.encode("ascii"),
         )
+        return head if outgoing.trace is None else head + self._trace(outgoing.trace)
 
     def _prepare(self, subscription: Subscription) -> _Prepared:
         prepared = self._prepared.get(subscription.id)
@@ -174,21 +168,23 @@ class Sender:
                 for name, value in subscription.headers.items()
             ),
         ]
-        prepared = _Prepared(subscription, url, headers, Signer.of(subscription.secrets or self._own_secrets))
+        head = request_line(b"POST", url.raw_path) + header_lines(headers)
+        signer = Signer.of(subscription.secrets or self._own_secrets)
+        prepared = _Prepared(subscription, Target.of(url), head, signer)
         if len(self._prepared) >= _MAX_PREPARED:
             self._prepared.clear()
         self._prepared[subscription.id] = prepared
         return prepared
 
-    def _trace(self, trace: str) -> Headers:
+    def _trace(self, trace: str) -> bytes:
         parent, _, state = trace.partition("\n")
         context = parse_traceparent(parent, state or None)
         if context is None:
-            return []
-        return [
+            return b""
+        return header_lines(
             (name.encode("ascii"), value.encode("ascii"))
             for name, value in child(context, self._rng).headers()
-        ]
+        )
 
     def _outcome(
         self, sent_at: datetime, started: float, answer: _Answer, error: str | None, *, refused: bool

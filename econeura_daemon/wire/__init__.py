@@ -1,7 +1,10 @@
 """Outgoing HTTP: who may be called, and calling."""
 
 from econeura_daemon.wire.egress import EgressGuard
-from econeura_daemon.wire.streams import AnswerTooLargeError
+from econeura_daemon.wire.exchange import AnswerTooLargeError
+from econeura_daemon.wire.pool import Limits, Pool
+from econeura_daemon.wire.prepared import OverHttpx, Posting, Sink
+from econeura_daemon.wire.requests import Target, header_lines, request_line
 from econeura_daemon.wire.targets import check_headers, check_url
 from econeura_daemon.wire.transport import GuardedTransport, open_transport
 
@@ -9,7 +12,15 @@ __all__ = [
     "AnswerTooLargeError",
     "EgressGuard",
     "GuardedTransport",
+    "Limits",
+    "OverHttpx",
+    "Pool",
+    "Posting",
+    "Sink",
+    "Target",
     "check_headers",
     "check_url",
+    "header_lines",
     "open_transport",
+    "request_line",
 ]

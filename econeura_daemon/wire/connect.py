@@ -8,6 +8,7 @@ the name.
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -37,7 +38,21 @@ class Connector:
         """Ask another guard from the next connection on."""
         self._guard = guard
 
-    async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> trio.SocketStream:
+    @property
+    def guard(self) -> EgressGuard:
+        """Who is asked at present. Connections that another one let through are not to be used any more."""
+        return self._guard
+
+    async def open(self, host: str, port: int, timeout: float = float("inf"), *, tls: bool) -> socket.socket:
+        """Connect, under TLS if asked to, within ``timeout`` seconds in all."""
+        deadline = trio.current_time() + timeout
+        context = await self.context() if tls else None
+        connected = await self.open_tcp(host, port, deadline - trio.current_time())
+        if context is None:
+            return connected
+        return await self.start_tls(connected, host, context, max(0, deadline - trio.current_time()))
+
+    async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> socket.socket:
         """Connect to the first address of ``host`` that answers, within ``timeout`` seconds in all.
 
         Each address gets its share of what is left, so that a dead one does not eat the time of the next.
@@ -63,47 +78,65 @@ class Connector:
         return self._context
 
     async def start_tls(
-        self, stream: trio.abc.Stream, host: str, context: ssl.SSLContext, timeout: float = float("inf")
-    ) -> "trio.SSLStream[trio.abc.Stream]":
-        """Return ``stream`` under TLS, the certificate verified for ``host``. On failure it is closed."""
-        # Peers close without close_notify; HTTP's own framing tells a cut answer (RFC 9112 9.8).
-        tls = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+        self, connected: socket.socket, host: str, context: ssl.SSLContext, timeout: float = float("inf")
+    ) -> ssl.SSLSocket:
+        """Return ``connected`` under TLS, the certificate verified for ``host``. On failure it is closed."""
+        # Peers close without close_notify, and the socket says so as a plain end: HTTP's own framing tells a
+        # cut answer (RFC 9112 9.8).
+        try:
+            tls = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        except BaseException:
+            connected.close()
+            raise
         try:
             with trio.fail_after(timeout):
-                await tls.do_handshake()
+                await _shake_hands(tls)
         except trio.TooSlowError:
-            await trio.aclose_forcefully(stream)
+            tls.close()
             raise httpx.ConnectTimeout(
                 f"the TLS handshake with {host} took more than {_ms(timeout)} ms"
             ) from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
-            await trio.aclose_forcefully(stream)
+        except OSError as error:
+            tls.close()
             raise httpx.ConnectError(f"TLS with {host} failed: {_tls_reason(error)}") from None
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            tls.close()
             raise
         return tls
 
 
+async def _shake_hands(tls: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            await trio.lowlevel.wait_readable(tls)
+        except ssl.SSLWantWriteError:
+            await trio.lowlevel.wait_writable(tls)
+        else:
+            return
+
+
 async def _connect_to_one(
     addresses: Sequence[IPv4Address | IPv6Address], port: int, deadline: float
-) -> trio.SocketStream:
+) -> socket.socket:
     failures: list[str] = []
     timed_out = False
     for place, address in enumerate(addresses):
         share = max(0, deadline - trio.current_time()) / (len(addresses) - place)
         with trio.move_on_after(share) as scope:
             outcome = await _connect(address, port)
-            if isinstance(outcome, trio.SocketStream):
+            if isinstance(outcome, str):
+                failures.append(outcome)
+            else:
                 return outcome
-            failures.append(outcome)
         if scope.cancelled_caught:
             timed_out = True
             failures.append(f"no connection to {_name(address, port)} within {_ms(share)} ms")
     raise (httpx.ConnectTimeout if timed_out else httpx.ConnectError)("; ".join(dict.fromkeys(failures)))
 
 
-async def _connect(address: IPv4Address | IPv6Address, port: int) -> trio.SocketStream | str:
+async def _connect(address: IPv4Address | IPv6Address, port: int) -> socket.socket | str:
     family = trio.socket.AF_INET if address.version == 4 else trio.socket.AF_INET6
     try:
         sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
@@ -116,7 +149,12 @@ async def _connect(address: IPv4Address | IPv6Address, port: int) -> trio.Socket
         if error.errno == errno.ECONNREFUSED:
             return f"connection refused by {_name(address, port)}"
         return f"no connection to {_name(address, port)}: {_os_reason(error)}"
-    return trio.SocketStream(sock)  # a connect that is cancelled closes its socket by itself
+    sock.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # a connect that is cancelled closes its socket
+    connected = socket.socket(fileno=sock.detach())
+    connected.setblocking(False)
+    return connected
 
 
 def _name(address: IPv4Address | IPv6Address, port: int) -> str:
@@ -127,17 +165,14 @@ def _os_reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno is not None else str(error)
 
 
-def _tls_reason(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate does not verify: {cause.verify_message}"
-        if isinstance(cause, ssl.SSLError):
-            return (cause.reason or str(cause)).replace("_", " ").lower()
-        if isinstance(cause, OSError):
-            return _os_reason(cause)
-        cause = cause.__cause__
-    return "the connection was closed during the handshake"
+def _tls_reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {error.verify_message}"
+    if isinstance(error, ssl.SSLEOFError):
+        return "the connection was closed during the handshake"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return _os_reason(error)
 
 
 def _ms(seconds: float) -> int:

@@ -1,0 +1,92 @@
+"""One connection: bytes out, bytes in, on a non-blocking socket of the standard library's.
+
+`trio.SocketStream` costs a checkpoint and a lock on every call; here a send that the kernel takes at once is one
+system call, and waiting for the answer is the request's checkpoint. A socket under TLS (`ssl.SSLSocket`) has the
+same two calls, so there is one code for both.
+"""
+
+import errno
+import os
+import socket
+import ssl
+
+import httpx
+import trio
+
+from econeura_daemon.wire.answers import AnswerParser
+
+READ_SIZE = 64 * 1024
+
+
+class Connection:
+    """Belongs to one task at a time. `close` may be called at any time, by that task."""
+
+    __slots__ = ("_fd", "_socket", "_tls", "idle_since", "parser", "used")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._fd = connected.fileno()
+        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
+        self.parser = AnswerParser()
+        self.used = False
+        """It has carried a request before, so the peer may be closing it just now."""
+        self.idle_since = 0.0
+
+    def is_quiet(self) -> bool:
+        """Tell whether the peer has neither closed nor said anything."""
+        try:
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what the kernel takes at once, perhaps nothing. Raises OSError."""
+        try:
+            return self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
+    async def writable(self) -> None:
+        """Wait until the kernel takes more."""
+        await trio.lowlevel.wait_writable(self._fd)
+
+    async def receive(self, limit: int) -> bytes:
+        """Wait for bytes, at most ``limit``; nothing at the peer's end. Raises `httpx.ReadError`."""
+        tls = self._tls
+        while True:
+            if tls is None or not tls.pending():
+                await trio.lowlevel.wait_readable(self._fd)
+            else:
+                await trio.lowlevel.checkpoint()
+            try:
+                return self._socket.recv(min(READ_SIZE, limit))
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue  # readable, but nothing that is ours: a session ticket, half a record
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(self._fd)
+            except OSError as error:
+                raise httpx.ReadError(_lost(error, "the answer was complete")) from None
+
+    def rest(self) -> None:
+        """Make ready for another request, after an answer that allows one."""
+        self.used = True
+        self.parser.rewind()
+
+    def close(self) -> None:
+        """Close at once: a peer that reads nothing holds nobody."""
+        self._socket.close()
+
+
+def unsent(error: OSError) -> httpx.WriteError:
+    """Return what a failed send means."""
+    return httpx.WriteError(_lost(error, "the request was sent"))
+
+
+def _lost(error: OSError, before: str) -> str:
+    if error.errno in {errno.ECONNRESET, errno.EPIPE} or isinstance(error, ssl.SSLError):
+        return f"the connection was reset before {before}"
+    reason = os.strerror(error.errno).lower() if error.errno is not None else str(error)
+    return f"the connection was lost before {before}: {reason}"
