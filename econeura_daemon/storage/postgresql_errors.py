@@ -32,7 +32,7 @@ _NEW_CONNECTION = frozenset(
     {
         "0A000",  # a prepared statement no longer fits its tables
         "26000",  # psycopg believes in a prepared statement that the server does not have
-    "25006",  # this session only reads; after a failover the next one may write
+        "25006",  # this session only reads; after a failover the next one may write
     }
 )
 

@@ -78,6 +78,8 @@ def _encoded_flaw(text: str) -> str | None:
         length = len(_decode(text))
     except ValueError:
         return "what follows whsec_ is not base64 (RFC 4648 section 4)"
+    if length == 0:
+        return "a secret may not be empty: nothing follows whsec_"
     if not MIN_SECRET_BYTES <= length <= MAX_SECRET_BYTES:
         return f"a whsec_ secret holds {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes, this one {length}"
     return None

@@ -209,7 +209,7 @@ def test_a_new_secret_has_no_flaw_and_is_its_32_bytes(raw):
     ("secret", "word"),
     [
         ("", "empty"),
-        ("whsec_", "24 to 64"),
+        ("whsec_", "nothing follows"),
         ("whsec_" + base64.b64encode(b"a" * 23).decode(), "24 to 64"),
         ("whsec_" + base64.b64encode(b"a" * 65).decode(), "24 to 64"),
         ("whsec_!!!", "base64"),
