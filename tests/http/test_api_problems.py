@@ -111,7 +111,9 @@ async def reach(slug, rig, store):
     if slug in FAILURES:
         store.trouble = FAILURES[slug]
         return await rig.ask(post())
-    return await {"idempotency-mismatch": reused_key, "idempotency-in-flight": key_in_flight}[slug](rig, store)
+    return await {"idempotency-mismatch": reused_key, "idempotency-in-flight": key_in_flight}[slug](
+        rig, store
+    )
 
 
 @pytest.mark.parametrize("slug", SLUGS)

@@ -18,9 +18,8 @@ JSON = "Content-Type: application/json\r\n"
 @pytest.fixture
 async def rig(tmp_path):
     with trio.fail_after(60):
-        async with open_sqlite_world(tmp_path) as world:
-            async with serving(world.app, scope_of=scope_of) as opened:
-                yield opened
+        async with open_sqlite_world(tmp_path) as world, serving(world.app, scope_of=scope_of) as opened:
+            yield opened
 
 
 async def test_head_and_get_share_one_connection_and_say_the_same_length(rig):

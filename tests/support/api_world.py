@@ -13,8 +13,8 @@ from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSett
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.server import Peer
 from econeura_daemon.server.connection import Drain
-from econeura_daemon.server.layers.shed import Slots
-from econeura_daemon.server.stack import build_stack
+from econeura_daemon.server.gate import Gate
+from econeura_daemon.server.rules.shed import Slots
 from econeura_daemon.storage import open_store
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
 from econeura_daemon.webhooks import Claimant, Deliveries, Lanes, Policies, SubscriptionFanOut, Subscriptions
@@ -101,7 +101,7 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     drain = Drain()
     tokens = tokens or NoTokens()
     limit = settings.http.max_concurrent_requests
-    stack = build_stack(
+    stack = Gate(
         app,
         settings.http,
         clock=clock,

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Protocol
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.server.asgi import App, AsgiScope, Receive, Send, header
-from econeura_daemon.server.context import ANONYMOUS, LOCAL, Peer, Principal, RequestContext, Scope, ScopeOf
-from econeura_daemon.server.problems import Problem, send_problem
+from econeura_daemon.server.context import ANONYMOUS, LOCAL, Principal, Scope, ScopeOf
+from econeura_daemon.server.problems import Problem
+from econeura_daemon.server.requests import Request
 from econeura_daemon.server.tokens import PREFIX
 
 _REALM = b'Bearer realm="econeura-daemon"'
@@ -29,52 +29,46 @@ class CheckAccess:
     meant for a service behind the mesh.
     """
 
-    def __init__(
-        self, app: App, tokens: Authenticator, scope_of: ScopeOf, clock: Clock, *, required: bool
-    ) -> None:
-        self._app = app
+    def __init__(self, tokens: Authenticator, scope_of: ScopeOf, clock: Clock, *, required: bool) -> None:
         self._tokens = tokens
         self._scope_of = scope_of
         self._clock = clock
         self._required = required
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        context = RequestContext.of(scope)
-        needed = self._scope_of(scope["method"], scope["path"])
-        token = _bearer(scope)
-        problem: Problem | None = None
+    def __call__(self, request: Request) -> Problem | None:
+        """Find out who calls, into the request's context; return the refusal if they may not."""
+        needed = self._scope_of(request.method, request.path)
+        token = _bearer(request.first.get(b"authorization"))
         if token is not None:
             known = self._tokens.authenticate(token, self._clock.now())
             if known is not None:
-                context.principal = known
-                problem = _beyond(known, needed)
-            elif needed is not None:
-                problem = _unauthorized(
-                    "The token is unknown, expired or revoked.", b', error="invalid_token"'
-                )
-        elif not self._required and _is_trusted(scope):
-            context.principal = LOCAL
-        else:
-            context.principal = ANONYMOUS
-            if needed is not None:
-                problem = _unauthorized("A token is needed: Authorization: Bearer eco_…", b"")
-        if problem is None:
-            await self._app(scope, receive, send)
-        else:
-            await send_problem(send, problem, context, self._clock)
+                request.context.principal = known
+                return _beyond(known, needed)
+            if needed is None:
+                return None
+            return _unauthorized("The token is unknown, expired or revoked.", b', error="invalid_token"')
+        if not self._required and request.peer.is_local and not _was_forwarded(request):
+            request.context.principal = LOCAL
+            return None
+        request.context.principal = ANONYMOUS
+        if needed is None:
+            return None
+        return _unauthorized("A token is needed: Authorization: Bearer eco_…", b"")
 
 
-def _bearer(scope: AsgiScope) -> str | None:
-    kind, _, text = (header(scope, b"authorization") or b"").decode("latin-1").partition(" ")
+def _bearer(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    kind, _, text = value.decode("latin-1").partition(" ")
     text = text.strip()
     return text if kind.lower() == "bearer" and text.startswith(PREFIX) else None
 
 
-def _is_trusted(scope: AsgiScope) -> bool:
-    peer: Peer = scope["econeura.peer"]
-    return peer.is_local and not any(
-        name == b"forwarded" or name.startswith(b"x-forwarded-") for name, _ in scope["headers"]
-    )
+def _was_forwarded(request: Request) -> bool:
+    for name in request.first:
+        if name.startswith((b"x-forwarded-", b"forwarded")) and (name == b"forwarded" or name[:1] == b"x"):
+            return True
+    return False
 
 
 def _beyond(principal: Principal, needed: Scope | None) -> Problem | None:

@@ -1,0 +1,219 @@
+"""Bytes to and from one peer: over the non-blocking socket itself, or over TLS.
+
+Trio's streams take locks and checkpoints that cost more than the system calls. Here a read is one
+``wait_readable`` and one ``recv``; a write is one ``send``, at once, and waits only for a peer that does not
+keep up.
+"""
+
+import contextlib
+import socket
+from typing import Protocol
+
+import trio
+
+LINGER = 2.0
+"""Seconds in which a peer may go on sending after its last answer; like nginx's ``lingering_timeout``."""
+LINGER_BYTES = 16 * 1024 * 1024
+READ_SIZE = 64 * 1024
+
+
+class PeerGoneError(Exception):
+    """The peer closed, reset, or took no byte for too long; nothing more can be sent."""
+
+
+class Channel(Protocol):
+    """One connection's bytes. One task reads; several may write, in turn.
+
+    After a write that did not finish (a peer that is gone, a time-out, a cancellation) the byte stream is
+    torn, and further writes raise `PeerGoneError` at once.
+    """
+
+    scheme: str
+    torn: bool
+
+    async def receive(self) -> bytes | None:
+        """Return what the peer sent, ``b""`` when it will send no more, None after `interrupt`.
+
+        Raises `PeerGoneError` after a reset.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Let the present `receive`, or else the next one, return None."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``; no checkpoint when the peer keeps up. Raises `PeerGoneError`."""
+        ...
+
+    async def send_end(self) -> None:
+        """Say that no more will be sent."""
+        ...
+
+    def has_unread(self) -> bool:
+        """Tell whether the peer sent what nobody has read."""
+        ...
+
+
+class PlainChannel:
+    """A socket in the clear."""
+
+    __slots__ = ("_is_interrupted", "_send_timeout", "_socket", "_turn", "torn")
+    scheme = "http"
+
+    def __init__(self, sock: socket.socket, send_timeout: float) -> None:
+        self._socket = sock
+        self._send_timeout = send_timeout
+        self._turn = trio.StrictFIFOLock()
+        self._is_interrupted = False
+        self.torn = False
+
+    async def receive(self) -> bytes | None:
+        """See `Channel`."""
+        while not self._is_interrupted:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+                return self._socket.recv(READ_SIZE)
+            except BlockingIOError:
+                continue
+            except trio.ClosedResourceError:  # somebody called `interrupt`
+                break
+            except OSError as error:
+                raise PeerGoneError from error
+        self._is_interrupted = False
+        return None
+
+    def interrupt(self) -> None:
+        """See `Channel`."""
+        self._is_interrupted = True
+        trio.lowlevel.notify_closing(self._socket)
+
+    async def send(self, data: bytes) -> None:
+        """See `Channel`."""
+        if self.torn:
+            raise PeerGoneError
+        if self._turn.locked():
+            await self._send_slowly(data)
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.torn = True
+            raise PeerGoneError from error
+        if sent < len(data):
+            await self._send_slowly(data, sent)
+
+    async def _send_slowly(self, data: bytes, sent: int = 0) -> None:
+        """Send the rest as the peer takes it; one that takes no byte for the send time-out is gone."""
+        self.torn = self.torn or sent > 0
+        async with self._turn:
+            if self.torn and not sent:
+                raise PeerGoneError
+            self.torn = True
+            rest = memoryview(data)[sent:]
+            while rest:
+                with trio.move_on_after(self._send_timeout) as waiting:
+                    # An interrupt that was meant for the reader wakes this too.
+                    with contextlib.suppress(trio.ClosedResourceError):
+                        await trio.lowlevel.wait_writable(self._socket)
+                if waiting.cancelled_caught:
+                    raise PeerGoneError
+                try:
+                    rest = rest[self._socket.send(rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise PeerGoneError from error
+            self.torn = False
+
+    async def send_end(self) -> None:
+        """See `Channel`."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def has_unread(self) -> bool:
+        """See `Channel`."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+
+class TlsChannel:
+    """A TLS stream whose handshake is done."""
+
+    __slots__ = ("_is_interrupted", "_reading", "_send_timeout", "_stream", "_turn", "torn")
+    scheme = "https"
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream], send_timeout: float) -> None:
+        self._stream = stream
+        self._send_timeout = send_timeout
+        self._turn = trio.StrictFIFOLock()
+        self._reading: trio.CancelScope | None = None
+        self._is_interrupted = False
+        self.torn = False
+
+    async def receive(self) -> bytes | None:
+        """See `Channel`."""
+        if not self._is_interrupted:
+            with trio.CancelScope() as self._reading:
+                try:
+                    return bytes(await self._stream.receive_some(READ_SIZE))
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    raise PeerGoneError from error
+        self._is_interrupted = False
+        return None
+
+    def interrupt(self) -> None:
+        """See `Channel`."""
+        self._is_interrupted = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def send(self, data: bytes) -> None:
+        """See `Channel`."""
+        async with self._turn:
+            if self.torn:
+                raise PeerGoneError
+            self.torn = True
+            # A TLS record cannot be sent again in part, so the time-out counts for pieces of this size.
+            for start in range(0, len(data), READ_SIZE):
+                with trio.move_on_after(self._send_timeout) as waiting:
+                    try:
+                        await self._stream.send_all(data[start : start + READ_SIZE])
+                    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                        raise PeerGoneError from error
+                if waiting.cancelled_caught:
+                    raise PeerGoneError
+            self.torn = False
+
+    async def send_end(self) -> None:
+        """See `Channel`."""
+        with trio.move_on_after(1), contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            transport = self._stream.transport_stream
+            await self._stream.unwrap()
+            await transport.send_eof()
+
+    def has_unread(self) -> bool:
+        """See `Channel`."""
+        return False
+
+
+async def hang_up(channel: Channel) -> None:
+    """Say that no more will be sent, and take what the peer still sends for a moment, unread.
+
+    Closing a socket that holds unread bytes resets the connection, and the reset may overtake the last
+    answer: a client in the middle of a body would never see its 413 (RFC 9112 section 9.6).
+    """
+    if channel.torn:
+        return
+    left = LINGER_BYTES
+    with trio.move_on_after(LINGER), contextlib.suppress(PeerGoneError):
+        await channel.send_end()
+        while left > 0:
+            data = await channel.receive()
+            if data == b"":
+                return
+            left -= len(data or b"")
