@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from quart import request
 from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.http import parse_options_header
 
 from econeura_daemon.api.context import request_context
 from econeura_daemon.api.idempotency import Key, read_key
@@ -22,7 +23,8 @@ async def read_body(cls: type[T]) -> T:
     Raises `InvalidInputError` (400) with every flaw, `UnsupportedMediaType` (415) for another content type,
     `RequestEntityTooLarge` (413) beyond ``http.max_body_bytes``.
     """
-    _refuse_other_types()
+    headers = request.headers
+    refuse_other_types(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
     return structure_json(loads(await raw_body()), cls)
 
 
@@ -44,15 +46,17 @@ async def idempotency_key() -> Key | None:
     )
 
 
-def _refuse_other_types() -> None:
-    if request.mimetype != _JSON:
-        got = request.mimetype or "none"
-        raise UnsupportedMediaType(f"Expected Content-Type: {_JSON}, got {shortened(got)}")
-    charset = request.mimetype_params.get("charset", "utf-8")
+def refuse_other_types(content_type: str, encoding: str) -> None:
+    """Refuse a body that is not plain JSON by its headers. Raises `UnsupportedMediaType`."""
+    mimetype, parameters = parse_options_header(content_type)
+    if mimetype.lower() != _JSON:
+        raise UnsupportedMediaType(
+            f"Expected Content-Type: {_JSON}, got {shortened(mimetype.lower() or 'none')}"
+        )
+    charset = parameters.get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType(f"JSON is UTF-8; this body says charset={shortened(charset)}")
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
+    if encoding.lower() not in {"", "identity"}:
         raise UnsupportedMediaType(
             f"A body with Content-Encoding: {shortened(encoding)} is not read; send it plain"
         )

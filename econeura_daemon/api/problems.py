@@ -1,8 +1,7 @@
 """Errors become problems (RFC 9457) here, in one table."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import attrs
 from quart import Quart, Response
@@ -80,11 +79,8 @@ _OF_STATUS = {
 
 def install(app: Quart) -> None:
     """Let the app answer every error with a problem."""
-    app.register_error_handler(InvalidInputError, _invalid)
-    for kind, answer in ANSWERS.items():
-        app.register_error_handler(kind, _handler(answer))
-    app.register_error_handler(HTTPException, _of_werkzeug)
-    app.register_error_handler(Exception, _bug)
+    for kind in (HTTPException, Exception):
+        app.register_error_handler(kind, _answer)
 
 
 def problem(slug: str, detail: str, *, details: Sequence[Flaw] = (), headers: Headers = ()) -> Problem:
@@ -103,28 +99,34 @@ def problem_reply(found: Problem) -> Response:
     return response
 
 
-def _handler(answer: _Answer) -> Callable[[Exception], Any]:
-    async def handle(error: Exception) -> Response:
-        found = problem(answer.slug, answer.detail or str(error), headers=answer.headers)
-        if found.status >= 500:
-            _log.warning("answered %s: %s", answer.slug, error)
-        return problem_reply(found)
+def problem_of(error: Exception) -> Problem | None:
+    """Return what an error is answered with; None for a bug."""
+    if isinstance(error, InvalidInputError):
+        return problem("invalid-input", error.summary, details=error.flaws)
+    if isinstance(error, HTTPException):
+        return _of_werkzeug(error)
+    answer = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), None)
+    if answer is None:
+        return None
+    found = problem(answer.slug, answer.detail or str(error), headers=answer.headers)
+    if found.status >= 500:
+        _log.warning("answered %s: %s", answer.slug, error)
+    return found
 
-    return handle
 
-
-async def _invalid(error: InvalidInputError) -> Response:
-    return problem_reply(problem("invalid-input", error.summary, details=error.flaws))
-
-
-async def _of_werkzeug(error: HTTPException) -> Response:
+def _of_werkzeug(error: HTTPException) -> Problem | None:
     slug = _OF_STATUS.get(error.code or 500)
     if slug is None:
-        return await _bug(error)
+        return None
     headers: Headers = ()
     if isinstance(error, MethodNotAllowed):
         headers = ((b"allow", ", ".join(sorted(error.valid_methods or ())).encode()),)
-    return problem_reply(problem(slug, error.description or "", headers=headers))
+    return problem(slug, error.description or "", headers=headers)
+
+
+async def _answer(error: Exception) -> Response:
+    found = problem_of(error)
+    return await _bug(error) if found is None else problem_reply(found)
 
 
 async def _bug(error: Exception) -> Response:

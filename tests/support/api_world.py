@@ -8,7 +8,7 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Services, create_app, scope_of
+from econeura_daemon.api import Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.server import Peer
@@ -114,6 +114,7 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
         host_names=["localhost:3001"],
         slots=Slots(limit, limit),
         access_log=False,
+        hot=hot_routes(services),
     )
     asgi = from_this_machine(stack)
     transport = httpx.ASGITransport(app=asgi)
