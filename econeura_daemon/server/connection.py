@@ -43,7 +43,11 @@ class Drain:
         self.begun.set()
 
 
+_VERSION_4 = 4 << 76 | 0b10 << 62
+_RANDOM = ~(0xF << 76 | 0b11 << 62)
+
+
 def new_request_id(rng: Random) -> str:
     """Return the id of a request that brought none."""
-    bits = rng.getrandbits(128) & ~(0xF << 76) & ~(0b11 << 62)
-    return f"{bits | 4 << 76 | 0b10 << 62:032x}"  # a UUID of version 4 (RFC 9562 section 5.4)
+    bits = rng.getrandbits(128) & _RANDOM
+    return "%032x" % (bits | _VERSION_4)  # a UUID of version 4 (RFC 9562 section 5.4)

@@ -18,7 +18,7 @@ from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server.asgi import App, AsgiScope, Header, Message, Receive, Send
 from econeura_daemon.server.connection import Drain, HttpTelemetry
-from econeura_daemon.server.context import Peer, ScopeOf
+from econeura_daemon.server.context import Peer, Scope, ScopeOf
 from econeura_daemon.server.problems import Problem, document, headers_of
 from econeura_daemon.server.requests import HotRoute, HotRoutes, Request, Response, address_of
 from econeura_daemon.server.rules.access import Authenticator, CheckAccess
@@ -59,18 +59,20 @@ class Gate:
         self._slots = slots
         self._check_host = CheckHost([*host_names, *settings.allowed_hosts])
         self._check_origin = CheckOrigin(settings.allowed_origins)
-        self._check_access = CheckAccess(tokens, scope_of, clock, required=auth_required)
+        self._check_access = CheckAccess(tokens, clock, required=auth_required)
+        self._scope_of = scope_of
+        self._needed = {key: scope_of(*key) for key in self.hot}
         self._bounds = BodyBounds(settings.max_body_bytes, settings.body_timeout_ms / 1000)
         self._observe = Observe(telemetry, access_log=access_log)
 
-    def _check(self, request: Request) -> Problem | Response | None:
+    def _check(self, request: Request, needed: Scope | None) -> Problem | Response | None:
         """Return the answer of the first rule that does not let the request pass."""
-        return (
-            self._check_host(request)
-            or self._check_origin(request)
-            or self._check_origin.preflight(request)
-            or self._check_access(request)
-        )
+        stopped = self._check_host(request) or self._check_origin(request)
+        if stopped is None and request.method == "OPTIONS":
+            preflight = self._check_origin.preflight(request)
+            if preflight is not None:
+                return preflight
+        return stopped or self._check_access(request, needed)
 
     @property
     def has_room(self) -> bool:
@@ -78,36 +80,33 @@ class Gate:
         return self._slots.free > 0
 
     async def answer(self, request: Request, route: HotRoute) -> Response:
-        """Return the answer of a hot route to a request whose body is there; raises nothing of its own.
+        """Return the answer of a hot route to a request whose body is there, while there `has_room`.
 
-        A client that leaves meanwhile is not noticed: not for requests that have to wait for a slot.
+        Raises nothing of its own. A client that leaves meanwhile is not noticed.
         """
         begun = self._observe.begin()
-        response: Response | None = None
+        self._slots.take()
+        status = 0
         try:
-            response = await self._pass(request, route)
+            stopped = self._check(request, self._needed[request.method, request.path])
+            if stopped is None:
+                stopped = self._bounds.refuse(request)
+            if stopped is None:
+                request.context.route = route.label
+                response = await route.function(request)
+            else:
+                response = stopped if isinstance(stopped, Response) else self._respond(request, stopped)
+            status = response.status
         except Exception:
             log.exception("a request failed", extra=_named(request))
             response = self._failed(request)
-        finally:
-            self._observe.end(request, 0 if response is None else response.status, begun)
-        response.headers += self._check_origin.headers(request)
-        return response
-
-    async def _pass(self, request: Request, route: HotRoute) -> Response:
-        stopped = self._check(request)
-        if stopped is None and not await self._slots.acquire():
-            stopped = overloaded()
-        if stopped is not None:
-            return stopped if isinstance(stopped, Response) else self._respond(request, stopped)
-        try:
-            too_large = self._bounds.refuse(request)
-            if too_large is not None:
-                return self._respond(request, too_large)
-            request.context.route = route.label
-            return await route.function(request)
+            status = response.status
         finally:
             self._slots.release()
+            self._observe.end(request, status, begun)
+        if self._check_origin.is_wanted:
+            response.headers += self._check_origin.headers(request)
+        return response
 
     def _respond(self, request: Request, problem: Problem) -> Response:
         body = document(problem, request.context.request_id, self._clock.now())
@@ -140,11 +139,9 @@ class Gate:
     async def _serve(
         self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
     ) -> None:
-        stopped = self._check(request)
+        stopped = self._check(request, self._scope_of(request.method, request.path))
         hold: Hold | None = None
         if stopped is None and request.path not in NEVER_SHED:
-            if not self.has_room:
-                scope.get("econeura.watch", _nobody_watches)()
             if await self._slots.acquire():
                 hold = Hold(self._slots)
                 request.context.release = hold.release
@@ -221,10 +218,6 @@ async def _read_whole(receive: Receive) -> bytes:
         pieces.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(pieces)
-
-
-def _nobody_watches() -> None:
-    """Stand for the connection's way to notice at once that a waiting client leaves."""
 
 
 def _named(request: Request) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Bytes to and from one peer: over the non-blocking socket itself, or over TLS.
 
-Trio's streams take locks and checkpoints that cost more than the system calls. Here a read is one
-``wait_readable`` and one ``recv``; a write is one ``send``, at once, and waits only for a peer that does not
-keep up.
+Trio's streams take locks and checkpoints that cost more than the system calls. Here a read is one ``recv``
+once `upkeep` tells that there is something; a write is one ``send``, at once, and waits only for a peer that
+does not keep up.
 """
 
 import contextlib
+import select
 import socket
 from typing import Protocol
 
@@ -15,6 +16,10 @@ LINGER = 2.0
 """Seconds in which a peer may go on sending after its last answer; like nginx's ``lingering_timeout``."""
 LINGER_BYTES = 16 * 1024 * 1024
 READ_SIZE = 64 * 1024
+TURN = 16
+"""Reads without a wait before others get their turn."""
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+"""What epoll says of a peer that sends no more."""
 
 
 class PeerGoneError(Exception):
@@ -42,6 +47,10 @@ class Channel(Protocol):
         """Let the present `receive`, or else the next one, return None."""
         ...
 
+    def told(self, events: int) -> None:
+        """Take what epoll tells of the socket."""
+        ...
+
     async def send(self, data: bytes) -> None:
         """Send all of ``data``; no checkpoint when the peer keeps up. Raises `PeerGoneError`."""
         ...
@@ -56,37 +65,76 @@ class Channel(Protocol):
 
 
 class PlainChannel:
-    """A socket in the clear."""
+    """A socket in the clear. `told` is to be called with what epoll says of it, edge-triggered."""
 
-    __slots__ = ("_is_interrupted", "_send_timeout", "_socket", "_turn", "torn")
+    __slots__ = (
+        "_has_ended",
+        "_is_interrupted",
+        "_is_ready",
+        "_send_timeout",
+        "_socket",
+        "_task",
+        "_turn",
+        "_unwaited",
+        "torn",
+    )
     scheme = "http"
 
     def __init__(self, sock: socket.socket, send_timeout: float) -> None:
         self._socket = sock
         self._send_timeout = send_timeout
         self._turn = trio.StrictFIFOLock()
+        self._task: trio.lowlevel.Task | None = None
+        self._is_ready = True
+        self._has_ended = False
         self._is_interrupted = False
+        self._unwaited = 0
         self.torn = False
 
     async def receive(self) -> bytes | None:
         """See `Channel`."""
         while not self._is_interrupted:
-            try:
-                await trio.lowlevel.wait_readable(self._socket)
-                return self._socket.recv(READ_SIZE)
-            except BlockingIOError:
-                continue
-            except trio.ClosedResourceError:  # somebody called `interrupt`
-                break
-            except OSError as error:
-                raise PeerGoneError from error
+            if self._is_ready:
+                try:
+                    data = self._socket.recv(READ_SIZE)
+                except BlockingIOError:
+                    self._is_ready = False
+                    continue
+                except OSError as error:
+                    raise PeerGoneError from error
+                # The edge of what came meanwhile is still to be told, but not that of an end before it.
+                self._is_ready = len(data) == READ_SIZE or self._has_ended
+                self._unwaited += 1
+                if self._unwaited >= TURN:
+                    self._unwaited = 0
+                    await trio.lowlevel.checkpoint()
+                return data
+            self._unwaited = 0
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._forget)
         self._is_interrupted = False
         return None
+
+    def _forget(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def told(self, events: int) -> None:
+        """Note that the socket can be read, or that it has ended."""
+        self._is_ready = True
+        if events & ENDED:
+            self._has_ended = True
+        self._resume()
 
     def interrupt(self) -> None:
         """See `Channel`."""
         self._is_interrupted = True
-        trio.lowlevel.notify_closing(self._socket)
+        self._resume()
+
+    def _resume(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
 
     async def send(self, data: bytes) -> None:
         """See `Channel`."""
@@ -115,9 +163,7 @@ class PlainChannel:
             rest = memoryview(data)[sent:]
             while rest:
                 with trio.move_on_after(self._send_timeout) as waiting:
-                    # An interrupt that was meant for the reader wakes this too.
-                    with contextlib.suppress(trio.ClosedResourceError):
-                        await trio.lowlevel.wait_writable(self._socket)
+                    await trio.lowlevel.wait_writable(self._socket)
                 if waiting.cancelled_caught:
                     raise PeerGoneError
                 try:
@@ -165,6 +211,9 @@ class TlsChannel:
                     raise PeerGoneError from error
         self._is_interrupted = False
         return None
+
+    def told(self, events: int) -> None:
+        """See `Channel`: the stream reads the socket itself."""
 
     def interrupt(self) -> None:
         """See `Channel`."""

@@ -7,6 +7,7 @@ answered, so answers cannot change places.
 
 import logging
 import math
+import select
 import socket
 from typing import Any
 
@@ -14,17 +15,19 @@ import trio
 
 from econeura_daemon.server.context import Peer
 from econeura_daemon.server.framing import Framer, Head, Refusal
-from econeura_daemon.server.http1_channel import Channel, PeerGoneError, PlainChannel, hang_up
+from econeura_daemon.server.http1_channel import ENDED, Channel, PeerGoneError, PlainChannel, hang_up
 from econeura_daemon.server.http1_exchange import Exchange
 from econeura_daemon.server.http1_response import BODILESS, write_head
 from econeura_daemon.server.problems import Problem
 from econeura_daemon.server.requests import HotRoute, Request
 from econeura_daemon.server.site import Site
+from econeura_daemon.server.upkeep import LEAVING, READABLE
 
 log = logging.getLogger(__name__)
 
 TURN = 16
-"""Requests that were sent ahead and are answered before others get their turn."""
+"""Requests that are answered, one after the other, before others get their turn."""
+_RESET = select.EPOLLERR | select.EPOLLHUP
 _LAST_CALL = 0.1
 """Seconds in which one that was accepted at the very end may still send its request."""
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
@@ -38,7 +41,7 @@ async def serve_connection(sock: socket.socket, peer: Peer, site: Site) -> None:
 async def serve_http1(channel: Channel, sock: socket.socket, peer: Peer, site: Site) -> None:
     """Serve one connection over ``channel``, which ``sock`` is behind."""
     connection = Connection(channel, sock, peer, site)
-    site.upkeep.enter(connection)
+    site.upkeep.enter(connection, READABLE if isinstance(channel, PlainChannel) else LEAVING)
     try:
         await connection.run()
     finally:
@@ -60,6 +63,7 @@ class Connection:
         self._has_served = False
         self._head_begun = math.inf
         self._lingers = False
+        self._ended = 0
         if peer.is_unix:
             self._client, self._server = None, (sock.getsockname(), None)
             self._address = None
@@ -74,6 +78,14 @@ class Connection:
     def wake(self) -> None:
         """Let `_more` look at the deadline and at the drain."""
         self._channel.interrupt()
+
+    def told(self, events: int) -> None:
+        """Take what epoll tells: bytes for the reader, and that the client has left."""
+        self._channel.told(events)
+        if events & ENDED:
+            self._ended |= events
+            if self.exchange is not None:
+                self.exchange.leave(is_reset=bool(events & _RESET))
 
     async def run(self) -> None:
         """Serve until the client, or a refusal, or the drain ends it."""
@@ -98,7 +110,6 @@ class Connection:
             if head is None:
                 if not await self._more():
                     return True
-                turns = 0
                 continue
             self.deadline = self._head_begun = math.inf
             if isinstance(head, Refusal):
@@ -124,7 +135,7 @@ class Connection:
     async def _more(self) -> bool:
         """Wait for more of a head; return False if the connection is to be closed."""
         site, framer = self._site, self._framer
-        now = trio.current_time()
+        now = site.upkeep.now
         if framer.buffered:
             self._head_begun = min(self._head_begun, now)
             self.deadline = self._head_begun + site.settings.head_timeout_ms / 1000
@@ -178,6 +189,8 @@ class Connection:
         """Let the application answer; it is cancelled if the client leaves."""
         site = self._site
         exchange = self.exchange = Exchange(head, self._framer, self._channel, site.date, site.drain)
+        if self._ended:
+            exchange.leave(is_reset=bool(self._ended & _RESET))
         try:
             with exchange.scope:
                 await site.gate(self._scope(head), exchange.receive, exchange.send)
@@ -185,14 +198,7 @@ class Connection:
             log.exception("an error passed every rule")
         finally:
             self.exchange = None
-            if exchange.is_old:
-                site.upkeep.end_exchange(self)
         return exchange
-
-    def _watch(self) -> None:
-        if self.exchange is not None:
-            self.exchange.is_old = True
-            self._site.upkeep.watch(self)
 
     def _scope(self, head: Head) -> dict[str, Any]:
         return {
@@ -211,7 +217,6 @@ class Connection:
             "state": self._site.state.copy(),
             "extensions": {},
             "econeura.peer": self._peer,
-            "econeura.watch": self._watch,
         }
 
     async def _break_off(self, exchange: Exchange) -> bool:

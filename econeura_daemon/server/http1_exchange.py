@@ -42,7 +42,6 @@ class Exchange:
         "_pending",
         "has_begun",
         "is_finished",
-        "is_old",
         "keeps_alive",
         "refusal",
         "scope",
@@ -63,7 +62,6 @@ class Exchange:
         self._pending = b""
         self._over: trio.Event | None = None
         self.scope = trio.CancelScope()
-        self.is_old = False
         self.has_begun = False
         self.is_finished = False
         self.streams = False

@@ -1,10 +1,9 @@
 """How an answer's head is written down."""
 
+import time
 from collections.abc import Iterable
 from email.utils import format_datetime
 from http import HTTPStatus
-
-import trio
 
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.server.asgi import Header
@@ -31,7 +30,7 @@ class DateLine:
 
     def __call__(self) -> bytes:
         """Return the line."""
-        moment = trio.current_time()
+        moment = time.monotonic()
         if moment >= self._until:
             now = self._clock.now()
             self._line = (

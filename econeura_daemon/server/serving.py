@@ -19,7 +19,7 @@ from econeura_daemon.server.asgi import App
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, ScopeOf
 from econeura_daemon.server.gate import Gate
-from econeura_daemon.server.http1_channel import PeerGoneError, PlainChannel, hang_up
+from econeura_daemon.server.http1_channel import PeerGoneError
 from econeura_daemon.server.http1_connection import serve_connection
 from econeura_daemon.server.lifespan import open_lifespan
 from econeura_daemon.server.listeners import BACKLOG, Listener
@@ -37,6 +37,7 @@ _NOT_OURS = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errn
 """What befell the connection that was being accepted (accept(2)); the next one may be well."""
 _AT_ONCE = 64
 """Connections that are accepted before those that are open get their turn."""
+_MUCH = 64 * 1024
 _REST = 0.1
 """Seconds to wait for others to close something, when the machine is out of descriptors or memory; as Trio
 does.
@@ -163,10 +164,13 @@ class Server:
         answer, _ = self._site.refusal(problem)
         try:
             with trio.move_on_after(1):
-                channel = PlainChannel(sock, 1)
-                await channel.send(answer)
-                await hang_up(channel)
-        except (OSError, PeerGoneError):
+                sock.send(answer)
+                sock.shutdown(socket.SHUT_WR)
+                while True:  # to close on unread bytes might take the answer with it
+                    await trio.lowlevel.wait_readable(sock)
+                    if not sock.recv(_MUCH):
+                        break
+        except OSError:
             pass
         finally:
             self._refusing -= 1

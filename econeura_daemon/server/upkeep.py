@@ -3,9 +3,9 @@
 A sweep over all connections every `TICK` costs less than one timer a request would. What it looks for are
 plain attributes, which cost nothing to set.
 
-Clients that leave while a handler is at work are seen by an epoll of its own, which connections whose
-request lasts longer than a tick are entered in. Nobody reads their sockets meanwhile: what a client sends
-ahead waits in the kernel, and there is an end to it.
+Sockets are entered once in an epoll of its own, edge-triggered, which costs a system call a connection where
+Trio's own waits cost one and more a request. It also tells at once of clients that leave while a handler is
+at work, whether anybody reads their sockets or not.
 """
 
 import select
@@ -20,19 +20,12 @@ from econeura_daemon.server.connection import Drain
 TICK = 0.1
 """Seconds. Deadlines are missed by this at most."""
 
-_LEFT = select.EPOLLRDHUP | select.EPOLLONESHOT
-_RESET = select.EPOLLONESHOT  # errors and hang-ups are always told
-
-
-class Lasting(Protocol):
-    """A request that is being handled."""
-
-    is_old: bool
-    """Whether a sweep has seen it already."""
-
-    def leave(self, *, is_reset: bool) -> None:
-        """Note that the client is gone, or (not ``is_reset``) at least sends no more."""
-        ...
+READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""For sockets that are read by what is told here."""
+LEAVING = select.EPOLLRDHUP | select.EPOLLET
+"""For those that somebody else reads. Errors and hang-ups are always told."""
+_AT_ONCE = 256
+"""Events that are told before others get their turn."""
 
 
 class Attended(Protocol):
@@ -43,17 +36,16 @@ class Attended(Protocol):
     is_idle: bool
     """Whether it waits for a request."""
 
-    @property
-    def exchange(self) -> Lasting | None:
-        """The request that is being handled, if its client may leave it."""
-        ...
-
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         ...
 
     def wake(self) -> None:
         """Look at the deadline, and at the drain."""
+        ...
+
+    def told(self, events: int) -> None:
+        """Take what epoll tells of the socket."""
         ...
 
 
@@ -63,34 +55,28 @@ class Upkeep:
     def __init__(self) -> None:
         self._connections: set[Attended] = set()
         self._epoll = select.epoll()
-        self._watched: dict[int, Attended] = {}
+        self._by_fd: dict[int, Attended] = {}
         self._some = trio.Event()
+        self.now = trio.current_time()
+        """Trio's clock as of the last sweep: `TICK` old at most, and free."""
 
     def __repr__(self) -> str:
-        return f"<Upkeep: {len(self._connections)} connections, {len(self._watched)} watched>"
+        return f"<Upkeep: {len(self._connections)} connections>"
 
-    def enter(self, connection: Attended) -> None:
-        """Attend to a connection from now on."""
+    def enter(self, connection: Attended, events: int) -> None:
+        """Attend to a connection from now on, and tell it of ``events``."""
         self._connections.add(connection)
-        self._some.set()
+        self._by_fd[connection.fileno()] = connection
+        self._epoll.register(connection.fileno(), events)
+        if not self._some.is_set():
+            self.now = trio.current_time()
+            self._some.set()
 
     def leave(self, connection: Attended) -> None:
         """Attend to it no longer. Its socket must still be open."""
         self._connections.discard(connection)
-        self.end_exchange(connection)
-
-    def watch(self, connection: Attended) -> None:
-        """Notice at once when the client leaves the request that is being handled."""
-        fd = connection.fileno()
-        if fd not in self._watched:
-            self._watched[fd] = connection
-            self._epoll.register(fd, _LEFT)
-
-    def end_exchange(self, connection: Attended) -> None:
-        """Forget the request that was being handled."""
-        fd = connection.fileno()
-        if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+        del self._by_fd[connection.fileno()]
+        self._epoll.unregister(connection.fileno())
 
     def wake_idle(self) -> None:
         """Let every connection that waits for a request look around."""
@@ -112,29 +98,16 @@ class Upkeep:
                 self._some = trio.Event()
                 await self._some.wait()
             await trio.sleep(TICK)
-            now = trio.current_time()
+            now = self.now = trio.current_time()
             for connection in self._connections:
                 if connection.deadline <= now:
                     connection.wake()
-                exchange = connection.exchange
-                if exchange is None:
-                    continue
-                if not exchange.is_old:
-                    exchange.is_old = True
-                else:
-                    self.watch(connection)
 
     async def _notice(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for fd, events in self._epoll.poll(0):
-                exchange = self._watched[fd].exchange
-                if exchange is None:
-                    continue
-                is_reset = bool(events & (select.EPOLLERR | select.EPOLLHUP))
-                exchange.leave(is_reset=is_reset)
-                if not is_reset:
-                    self._epoll.modify(fd, _RESET)
+            for fd, events in self._epoll.poll(0, _AT_ONCE):
+                self._by_fd[fd].told(events)
 
     def close(self) -> None:
         """Free the descriptor."""

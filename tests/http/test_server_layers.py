@@ -265,9 +265,9 @@ async def test_who_may_do_what(token, path, required, local, via, tokens, tmp_pa
 )
 async def test_a_peer_on_another_machine_needs_a_token(peer, status, tokens):
     """Tests stay on loopback, so the peer is told to the rule instead of coming from elsewhere."""
-    check = CheckAccess(tokens[0], needs, SystemClock(), required=False)
+    check = CheckAccess(tokens[0], SystemClock(), required=False)
     context = RequestContext(request_id="r", peer=peer.name)
-    refused = check(Asked("GET", "/read", [], {}, peer, None, context))
+    refused = check(Asked("GET", "/read", [], {}, peer, None, context), Scope.READ)
     assert (200 if refused is None else refused.status) == status
 
 

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import Protocol
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.server.context import ANONYMOUS, LOCAL, Principal, Scope, ScopeOf
+from econeura_daemon.server.context import ANONYMOUS, LOCAL, Principal, Scope
 from econeura_daemon.server.problems import Problem
 from econeura_daemon.server.requests import Request
 from econeura_daemon.server.tokens import PREFIX
 
+_FORWARDED = (b"x-forwarded-", b"forwarded")
+_X = ord("x")
 _REALM = b'Bearer realm="econeura-daemon"'
 
 
@@ -29,15 +31,16 @@ class CheckAccess:
     meant for a service behind the mesh.
     """
 
-    def __init__(self, tokens: Authenticator, scope_of: ScopeOf, clock: Clock, *, required: bool) -> None:
+    def __init__(self, tokens: Authenticator, clock: Clock, *, required: bool) -> None:
         self._tokens = tokens
-        self._scope_of = scope_of
         self._clock = clock
         self._required = required
 
-    def __call__(self, request: Request) -> Problem | None:
-        """Find out who calls, into the request's context; return the refusal if they may not."""
-        needed = self._scope_of(request.method, request.path)
+    def __call__(self, request: Request, needed: Scope | None) -> Problem | None:
+        """Find out who calls, into the request's context; return the refusal if they may not.
+
+        ``needed``: the scope that the route asks for; None: it is open to all.
+        """
         token = _bearer(request.first.get(b"authorization"))
         if token is not None:
             known = self._tokens.authenticate(token, self._clock.now())
@@ -66,7 +69,7 @@ def _bearer(value: bytes | None) -> str | None:
 
 def _was_forwarded(request: Request) -> bool:
     for name in request.first:
-        if name.startswith((b"x-forwarded-", b"forwarded")) and (name == b"forwarded" or name[:1] == b"x"):
+        if name.startswith(_FORWARDED) and (name == b"forwarded" or name[0] == _X):
             return True
     return False
 

@@ -22,9 +22,14 @@ class CheckOrigin:
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = frozenset(origin.lower().removesuffix("/").encode() for origin in allowed)
+        self.is_wanted = bool(self._allowed)
+        """Whether answers bear anything of it."""
 
     def __call__(self, request: Request) -> Problem | None:
         """Return the refusal of a foreign page's request."""
+        first = request.first
+        if b"origin" not in first and b"sec-fetch-site" not in first:
+            return None
         if request.method in _SAFE or self._is_listed(request) or not self._is_foreign(request):
             return None
         return Problem.of(

@@ -13,26 +13,27 @@ class Slots:
     """A number of slots, and a bounded, fair queue for them."""
 
     def __init__(self, total: int, waiting: int) -> None:
-        self._free = total
+        self.free = total
+        """Slots that nobody holds."""
         self._total = total
         self._max_waiting = waiting
         self._lot = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        return f"<Slots: {self._free} of {self._total} free, {len(self._lot)} of {self._max_waiting} waiting>"
+        return f"<Slots: {self.free} of {self._total} free, {len(self._lot)} of {self._max_waiting} waiting>"
 
-    @property
-    def free(self) -> int:
-        """Slots that nobody holds."""
-        return self._free
+    def take(self) -> None:
+        """Take a slot that is `free`."""
+        assert self.free, "somebody else was quicker, which takes a checkpoint"
+        self.free -= 1
 
     async def acquire(self) -> bool:
         """Take a slot, in the order of asking; False at once if as many wait already as may.
 
         No checkpoint while a slot is free.
         """
-        if self._free:  # while anybody waits none is free: `release` hands it on
-            self._free -= 1
+        if self.free:  # while anybody waits none is free: `release` hands it on
+            self.free -= 1
             return True
         if len(self._lot) >= self._max_waiting:
             return False
@@ -42,7 +43,7 @@ class Slots:
     def release(self) -> None:
         """Give a slot back: to the one who has waited longest, if any."""
         if not self._lot.unpark(count=1):
-            self._free += 1
+            self.free += 1
 
 
 def overloaded() -> Problem:
