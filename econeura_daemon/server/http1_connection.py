@@ -211,7 +211,7 @@ class Connection:
             "raw_path": head.raw_path,
             "query_string": head.query,
             "root_path": "",
-            "headers": head.headers,
+            "headers": head.headers.copy(),
             "client": self._client,
             "server": self._server,
             "state": self._site.state.copy(),

@@ -1,8 +1,8 @@
 """What a request's head says: HTTP/1.1, strictly (RFC 9112), as a pure function of its bytes.
 
-httptools (llhttp) was weighed here and left out. Measured with the same requests on Python 3.11 it takes as
-long as these regular expressions with their memory of lines (5 µs against 2 for a head of four lines, 13
-against 3 for one of ten: its callbacks are Python too). And it leaves to its user what matters most: it
+httptools (llhttp) was weighed here and left out. With the same requests on Python 3.11 it takes longer than
+these regular expressions with their memory (`benchmarks/http_heads.py`: its callbacks are Python too). And
+it leaves to its user what matters most: it
 skips the body of a request that offers an upgrade, cannot be paused between pipelined requests, knows no
 limits, and refuses methods that it does not know as garbage. `tests/http/test_http1_oracles.py` compares the
 two, and both with h11.
@@ -30,13 +30,15 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")  # a CR at the very end may be hal
 
 _DROPPED = frozenset((b"upgrade", b"http2-settings", b"expect"))
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
-_SPECIAL = _DROPPED | {b"transfer-encoding", b"connection"}
-_SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"idempotency-key"))
+_SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+_NEVER_TWICE = _SECRET | {b"idempotency-key", b"traceparent", b"x-request-id"}
 
 _MEMORY = 512
-"""Lines that are remembered, with what they say: clients repeat theirs word for word."""
+"""Heads, and lines, that are remembered with what they say: clients repeat theirs word for word."""
+_TEXT = 1024
+"""The longest head that is remembered."""
 _LINE = 256
-"""The longest line that is remembered."""
+"""The longest line that is."""
 
 
 @attrs.frozen
@@ -93,60 +95,66 @@ _RequestLine = tuple[str, bytes, str, bytes, bytes, int]
 
 _request_lines: dict[bytes, _RequestLine] = {}
 _fields: dict[bytes, Header] = {}
+_heads: dict[bytes, Head] = {}
 
 
 def parse_head(text: bytes) -> Head:
     """Return what a head says, given without the empty line at its end. Raises `RefusedError`."""
+    return _heads.get(text) or _parse_head(text)
+
+
+def _parse_head(text: bytes) -> Head:
     lines = text.split(b"\r\n")
     if len(lines) > MAX_HEADERS + 1:
         raise RefusedError("headers-too-large", f"A request may have {MAX_HEADERS} header lines.")
     line = lines[0]
     method, target, path, raw_path, query, minor = _request_lines.get(line) or _read_request_line(line)
-    del lines[0]
-    try:
-        headers = [_fields[line] for line in lines]
-    except KeyError:
-        headers = [_fields.get(line) or _read_field(line) for line in lines]
-    first = dict(headers)
+    headers = [_fields.get(line) or _read_field(line) for line in lines[1:]]
+    first = dict(reversed(headers))
     if len(first) != len(headers):
-        first = dict(reversed(headers))
         _refuse_repeated(headers)
-    host = first.get(b"host")
     if not raw_path:  # an absolute target, whose host counts (RFC 9112 section 3.2.2)
-        raw_path, query, absolute = _split_absolute(method, target)
+        raw_path, query, host = _split_absolute(method, target)
         path = unquote(raw_path.decode())
-        if host is None and minor:
-            raise RefusedError("malformed-request", "HTTP/1.1 needs exactly one Host.")
-        host = absolute
-        headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
-        first[b"host"] = host
+        if minor == 0 or b"host" in first:
+            headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
+            first[b"host"] = host
+    _check_host(first.get(b"host"), minor)
+    length = _read_length(first, minor)
+    keeps_alive = minor == 1 and not (b"connection" in first and _says_close(headers))
+    expects_continue = False
+    if not _DROPPED.isdisjoint(first):
+        if b"expect" in first:
+            _check_expectations(headers)
+            expects_continue = length != 0 and minor == 1
+        headers = [field for field in headers if field[0] not in _DROPPED]
+        first = dict(reversed(headers))
+    head = Head(method, path, raw_path, query, minor, headers, first, length, keeps_alive, expects_continue)
+    if len(text) <= _TEXT and _NEVER_TWICE.isdisjoint(first):
+        if len(_heads) >= _MEMORY:
+            _heads.clear()
+        _heads[text] = head
+    return head
+
+
+def _check_host(host: bytes | None, minor: int) -> None:
     if host is None:
         if minor:
             raise RefusedError("malformed-request", "HTTP/1.1 needs exactly one Host.")
     elif not _HOST.fullmatch(host):
         raise RefusedError("malformed-request", "Host is not a name and a port.")
-    length: int | None = 0
-    text_length = first.get(b"content-length")
-    if text_length is not None:
-        if not _LENGTH.fullmatch(text_length):
-            raise RefusedError("malformed-request", "Content-Length comes once and is a number.")
-        length = int(text_length)
-    keeps_alive = minor == 1
-    expects_continue = False
-    if not _SPECIAL.isdisjoint(first):
-        coding = first.get(b"transfer-encoding")
-        if coding is not None:
-            _check_coding(coding, minor, has_length=text_length is not None)
-            length = None
-        if b"connection" in first:
-            keeps_alive = keeps_alive and not _says_close(headers)
-        if b"expect" in first:
-            _check_expectations(headers)
-            expects_continue = length != 0 and minor == 1
-        if not _DROPPED.isdisjoint(first):
-            headers = [field for field in headers if field[0] not in _DROPPED]
-            first = dict(reversed(headers))
-    return Head(method, path, raw_path, query, minor, headers, first, length, keeps_alive, expects_continue)
+
+
+def _read_length(first: dict[bytes, bytes], minor: int) -> int | None:
+    text = first.get(b"content-length")
+    if b"transfer-encoding" in first:
+        _check_coding(first[b"transfer-encoding"], minor, has_length=text is not None)
+        return None
+    if text is None:
+        return 0
+    if not _LENGTH.fullmatch(text):
+        raise RefusedError("malformed-request", "Content-Length comes once and is a number.")
+    return int(text)
 
 
 def refuse_unfinished(buffer: bytearray, end: int) -> None:
@@ -176,7 +184,7 @@ def read_field(line: bytes) -> Header:
 
 def _read_field(line: bytes) -> Header:
     field = read_field(line)
-    if len(line) <= _LINE and field[0] not in _SECRET:
+    if len(line) <= _LINE and field[0] not in _NEVER_TWICE:
         if len(_fields) >= _MEMORY:
             _fields.clear()
         _fields[line] = field

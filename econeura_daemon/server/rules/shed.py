@@ -42,7 +42,7 @@ class Slots:
 
     def release(self) -> None:
         """Give a slot back: to the one who has waited longest, if any."""
-        if not self._lot.unpark(count=1):
+        if not self._lot or not self._lot.unpark(count=1):
             self.free += 1
 
 
