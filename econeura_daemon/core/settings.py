@@ -79,10 +79,10 @@ class HttpSettings:
     """How long an idle connection is kept."""
     send_timeout_ms: int = attrs.field(default=20 * SECOND, validator=at_least(100))
     """How long a peer may take no byte of an answer before its connection is closed."""
-    tls_certificate: str = ""
+    tls_certificate: str | None = None
     """Path of the certificate chain in PEM; with it the TCP listeners speak TLS, HTTP/1.1 and HTTP/2."""
-    tls_key: str = ""
-    """Path of its private key; empty: the certificate's file holds it too."""
+    tls_key: str | None = None
+    """Path of its private key; none: the certificate's file holds it too."""
 
 
 @attrs.frozen(kw_only=True)

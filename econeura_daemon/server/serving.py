@@ -16,6 +16,7 @@ import trio
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server.asgi import App
+from econeura_daemon.server.certificates import open_context
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, ScopeOf
 from econeura_daemon.server.gate import Gate
@@ -28,6 +29,7 @@ from econeura_daemon.server.requests import HotRoutes
 from econeura_daemon.server.rules.access import Authenticator
 from econeura_daemon.server.rules.shed import RETRY_AFTER, Slots
 from econeura_daemon.server.site import ServeConnection, Site
+from econeura_daemon.server.tls import serving_tls
 from econeura_daemon.server.upkeep import open_upkeep
 
 log = logging.getLogger(__name__)
@@ -178,6 +180,11 @@ class Server:
             sock.close()
 
 
+def _connection_for(settings: HttpSettings) -> ServeConnection:
+    context = open_context(settings)
+    return serve_connection if context is None else serving_tls(context)
+
+
 def _origin(host: str) -> str:
     """Return what counts as one peer: an IPv4 address, or an IPv6 network of 64 bits, which is what a
     subscriber gets (RFC 6177).
@@ -202,7 +209,7 @@ async def open_server(
     drain_timeout_ms: int,
     access_log: bool = False,
     hot: HotRoutes | None = None,
-    connection: ServeConnection = serve_connection,
+    connection: ServeConnection | None = None,
 ) -> AsyncGenerator[Server]:
     """Serve ``app``, and beside it ``hot``, behind the rules for the length of the block; it takes over the listeners.
 
@@ -238,7 +245,7 @@ async def open_server(
                 drain=drain,
                 state=state,
             )
-            server = Server(site, listeners, connection, nursery)
+            server = Server(site, listeners, connection or _connection_for(settings), nursery)
             nursery.start_soon(server.run)
             try:
                 yield server
