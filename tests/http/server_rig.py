@@ -176,6 +176,7 @@ async def serving(
     access_log=False,
     unix=None,
     listeners=None,
+    hot=None,
     **settings,
 ):
     """Open a server; ``unix``: the path of a socket instead of a port; ``settings``: those of HTTP."""
@@ -196,6 +197,7 @@ async def serving(
         telemetry=metrics,
         drain_timeout_ms=drain_timeout_ms,
         access_log=access_log,
+        hot=hot,
     ) as server:
         port = None if unix else listeners[0].socket.getsockname()[1]
         yield Rig(server, app, metrics, port, unix)
