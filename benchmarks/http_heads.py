@@ -62,9 +62,7 @@ def main() -> None:
             framer.whole_body()
 
         def by_us_no_memory(same=same):
-            http1_heads._heads.clear()
-            http1_heads._fields.clear()
-            http1_heads._request_lines.clear()
+            http1_heads.forget()
             by_us(same)
 
         for way, call in (

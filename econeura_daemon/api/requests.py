@@ -8,8 +8,8 @@ first and the route runs in the same task, which makes a small route half again 
 from typing import TYPE_CHECKING
 
 import trio
-from quart_trio.asgi import TrioASGIHTTPConnection
 from quart.wrappers import Response
+from quart_trio.asgi import TrioASGIHTTPConnection
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable

@@ -4,6 +4,7 @@
 has left, and then the handler is cancelled.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,7 +22,9 @@ HALF_CLOSED_GRACE = 2.0
 gone from one that has said all it had to say.
 """
 _ONE_WRITE = 64 * 1024
-_HOP_BY_HOP = frozenset((b"transfer-encoding", b"keep-alive", b"upgrade", b"connection"))
+_OURS = frozenset((b"transfer-encoding", b"keep-alive", b"upgrade", b"connection", b"date"))
+_NOT_SENT = -1
+"""The length of a body that is taken from the application and not sent: HEAD, 204, 304."""
 
 
 class Exchange:
@@ -149,23 +152,10 @@ class Exchange:
         if self.has_begun:
             raise BadResponseError("the answer starts twice")
         status = int(message["status"])
-        headers: list[Header] = []
-        date = self._date()
-        length: int | None = None
-        for name, value in message.get("headers", ()):
-            lower = name.lower()
-            if lower in _HOP_BY_HOP:
-                if lower == b"connection" and b"close" in value.lower():
-                    self.keeps_alive = False
-                continue
-            if lower == b"content-length":
-                length = int(value)
-            elif lower == b"date":
-                date = b""
-            headers.append((name, value))
+        headers, length = self._sort(message.get("headers", ()))
         last = b""
         if status in BODILESS or self._head.method == "HEAD":
-            pass
+            self._length = _NOT_SENT
         elif length is not None:
             self._length = length
         else:
@@ -179,10 +169,23 @@ class Exchange:
             self.keeps_alive = False
         if not self.keeps_alive:
             last += b"connection: close\r\n"
-        self._pending = write_head(status, date, headers, last)
+        self._pending = write_head(status, self._date(), headers, last)
         self.has_begun = True
-        if self._length is None and not self.streams:
-            self._length = -1  # a body is taken and not sent
+
+    def _sort(self, given: Iterable[Header]) -> tuple[list[Header], int | None]:
+        """Return the headers that are the application's to say, and the length that they tell."""
+        headers: list[Header] = []
+        length: int | None = None
+        for name, value in given:
+            lower = name.lower()
+            if lower in _OURS:
+                if lower == b"connection" and b"close" in value.lower():
+                    self.keeps_alive = False
+                continue
+            if lower == b"content-length":
+                length = int(value)
+            headers.append((name, value))
+        return headers, length
 
     def _leaves_nothing_unread(self) -> bool:
         """Tell whether the next request can be found, once this answer is sent.
@@ -195,7 +198,7 @@ class Exchange:
         return not self._framer.in_body
 
     def _frame(self, body: bytes, *, more: bool) -> bytes:
-        if self._length == -1:
+        if self._length == _NOT_SENT:
             return b""
         if self._length is not None:
             self._body_sent += len(body)

@@ -157,6 +157,12 @@ def _read_length(first: dict[bytes, bytes], minor: int) -> int | None:
     return int(text)
 
 
+def forget() -> None:
+    """Forget every head and line, as a benchmark or a test may want it."""
+    for memory in (_request_lines, _fields, _heads):
+        memory.clear()
+
+
 def refuse_unfinished(buffer: bytearray, end: int) -> None:
     """Refuse a head by what has arrived of it, if it can be told; ``end``: where it ends, or -1.
 

@@ -111,7 +111,7 @@ async def test_a_reset_at_any_byte_of_an_answer_ends_the_handler_and_harms_nobod
         await healthy.send(request(body=b""))
         await healthy.answer()
         before = trio.lowlevel.current_statistics().tasks_living
-        for offset in range(0, 400):
+        for offset in range(400):
             stream = await rig.connect()
             await stream.send_all(request("/stream"))
             left = offset
@@ -235,8 +235,12 @@ async def test_a_body_below_the_minimum_rate_is_408_before_its_time_is_over(auto
         return {"type": "http.request", "body": b"x" * 100, "more_body": True}
 
     body = BoundedBody(drip, BodyBounds(10**9, 3600))
-    with pytest.raises(BodyRefusedError) as refused:
+
+    async def read_for_ever():
         while True:
             await body.receive()
+
+    with pytest.raises(BodyRefusedError) as refused:
+        await read_for_ever()
     assert refused.value.problem.status == 408
     assert 5 <= trio.current_time() <= 6

@@ -13,7 +13,7 @@ from econeura_daemon.server.context import Peer, RequestContext, is_loopback
 from econeura_daemon.server.problems import PROBLEMS
 from econeura_daemon.server.requests import Request as Asked
 from econeura_daemon.server.rules.access import CheckAccess
-from tests.http.server_rig import App, Client, needs, request, serving
+from tests.http.server_rig import App, Client, request, serving
 
 
 def problem(answer):

@@ -68,7 +68,7 @@ def _bearer(value: bytes | None) -> str | None:
 
 
 def _was_forwarded(request: Request) -> bool:
-    for name in request.first:
+    for name in request.first:  # noqa: SIM110 - a generator costs more than this loop
         if name.startswith(_FORWARDED) and (name == b"forwarded" or name[0] == _X):
             return True
     return False

@@ -25,10 +25,7 @@ class Identify:
     def __call__(self, headers: Sequence[Header], first: Mapping[bytes, bytes], peer: Peer) -> RequestContext:
         """Return the context of a new request."""
         given = first.get(b"x-request-id")
-        if given is not None and _ID.fullmatch(given):
-            request_id = given.decode()
-        else:
-            request_id = new_request_id(self._rng)
+        request_id = given.decode() if given and _ID.fullmatch(given) else new_request_id(self._rng)
         context = RequestContext(request_id=request_id, peer=peer.name, draining=self._drain.begun)
         parent = first.get(b"traceparent")
         if parent is not None:
