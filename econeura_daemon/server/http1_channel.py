@@ -59,6 +59,10 @@ class Channel(Protocol):
         """Say that no more will be sent."""
         ...
 
+    def receive_nowait(self) -> bytes:
+        """Return what is here already, ``b""`` for nothing; never while somebody is in `receive`."""
+        ...
+
     def has_unread(self) -> bool:
         """Tell whether the peer sent what nobody has read."""
         ...
@@ -179,6 +183,16 @@ class PlainChannel:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def receive_nowait(self) -> bytes:
+        """See `Channel`."""
+        self._is_ready = True  # so that an end, or an error, is met by the next `receive`
+        if self._task is not None:
+            return b""
+        try:
+            return self._socket.recv(READ_SIZE)
+        except OSError:
+            return b""
+
     def has_unread(self) -> bool:
         """See `Channel`."""
         try:
@@ -244,6 +258,10 @@ class TlsChannel:
             transport = self._stream.transport_stream
             await self._stream.unwrap()
             await transport.send_eof()
+
+    def receive_nowait(self) -> bytes:
+        """See `Channel`: Trio's streams cannot be asked."""
+        return b""
 
     def has_unread(self) -> bool:
         """See `Channel`."""

@@ -165,7 +165,7 @@ class Exchange:
                 last = b"transfer-encoding: chunked\r\n"
             else:
                 self.keeps_alive = False
-        if self._drain.begun.is_set() or not self._leaves_nothing_unread():
+        if self._drain.begun.is_set() or (self._framer.in_body and self._has_100_to_send):
             self.keeps_alive = False
         if not self.keeps_alive:
             last += b"connection: close\r\n"
@@ -186,16 +186,6 @@ class Exchange:
                 length = int(value)
             headers.append((name, value))
         return headers, length
-
-    def _leaves_nothing_unread(self) -> bool:
-        """Tell whether the next request can be found, once this answer is sent.
-
-        A body that is here and that nobody has read is passed over.
-        """
-        if self._framer.in_body and not self._is_body_told and not self._has_100_to_send:
-            self._framer.whole_body()
-            self._is_body_told = not self._framer.in_body
-        return not self._framer.in_body
 
     def _frame(self, body: bytes, *, more: bool) -> bytes:
         if self._length == _NOT_SENT:
@@ -224,8 +214,20 @@ class Exchange:
 
     def _finish(self) -> None:
         self.is_finished = True
+        if self._framer.in_body and self.keeps_alive:
+            self._pass_over_body()
         if self._over is not None:
             self._over.set()
+
+    def _pass_over_body(self) -> None:
+        """Look for the next request behind a body that nobody read to its end, if that has arrived already."""
+        framer = self._framer
+        framer.feed(self._channel.receive_nowait())
+        piece: bytes | Refusal | None = b""
+        while isinstance(piece, bytes) and framer.in_body:
+            piece = framer.next_body()
+        self._is_body_told = True
+        self.keeps_alive = not framer.in_body
 
     # What others do to it.
 

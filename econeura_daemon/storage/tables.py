@@ -12,14 +12,16 @@ _Cursor = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite: the rowi
 _Instant = sa.BigInteger
 
 meta = sa.Table(
-    "meta", metadata,
+    "meta",
+    metadata,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
 """Facts about the store itself, such as the key that signs page cursors."""
 
 events = sa.Table(
-    "events", metadata,
+    "events",
+    metadata,
     sa.Column("cursor", _Cursor, primary_key=True, autoincrement=True),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("type", sa.Text, nullable=False),
@@ -34,7 +36,8 @@ events = sa.Table(
 a gap that fills later; ``trace`` is the publisher's ``traceparent``, and ``tracestate`` behind a newline."""
 
 subscriptions = sa.Table(
-    "subscriptions", metadata,
+    "subscriptions",
+    metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
@@ -56,7 +59,8 @@ subscriptions = sa.Table(
 address of its deliveries."""
 
 subscription_patterns = sa.Table(
-    "subscription_patterns", metadata,
+    "subscription_patterns",
+    metadata,
     sa.Column("pattern", sa.Text, primary_key=True),
     sa.Column("subscription_id", sa.Text, primary_key=True),
     sqlite_with_rowid=False,
@@ -64,7 +68,8 @@ subscription_patterns = sa.Table(
 """The patterns of active, undeleted subscriptions: what a new event is matched against."""
 
 deliveries = sa.Table(
-    "deliveries", metadata,
+    "deliveries",
+    metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("event_id", sa.Text, nullable=False),
     sa.Column("event_cursor", sa.BigInteger, nullable=False),
@@ -83,18 +88,25 @@ deliveries = sa.Table(
     sa.Column("lease_until", _Instant),
     sa.Index("deliveries_event", "event_id", "subscription_id", unique=True),
     sa.Index(
-        "deliveries_due", "subscription_id", "next_attempt_at", "event_cursor",
+        "deliveries_due",
+        "subscription_id",
+        "next_attempt_at",
+        "event_cursor",
         sqlite_where=sa.text("status IN ('pending', 'retrying')"),
         postgresql_where=sa.text("status IN ('pending', 'retrying')"),
     ),
     sa.Index(
-        "deliveries_claimed", "claimed_by",
-        sqlite_where=sa.text("status = 'delivering'"), postgresql_where=sa.text("status = 'delivering'"),
+        "deliveries_claimed",
+        "claimed_by",
+        sqlite_where=sa.text("status = 'delivering'"),
+        postgresql_where=sa.text("status = 'delivering'"),
     ),
     sa.Index("deliveries_subscription", "subscription_id", "id"),
     sa.Index(
-        "deliveries_failed", "id",
-        sqlite_where=sa.text("status = 'failed'"), postgresql_where=sa.text("status = 'failed'"),
+        "deliveries_failed",
+        "id",
+        sqlite_where=sa.text("status = 'failed'"),
+        postgresql_where=sa.text("status = 'failed'"),
     ),
     sqlite_with_rowid=False,
 )
@@ -102,7 +114,8 @@ deliveries = sa.Table(
 delivering it; ``lease_until`` (PostgreSQL, in the database's own time) is when its claim lapses."""
 
 attempts = sa.Table(
-    "attempts", metadata,
+    "attempts",
+    metadata,
     sa.Column("delivery_id", sa.Text, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("id", sa.Text, nullable=False),
@@ -119,7 +132,8 @@ attempts = sa.Table(
 """One row an HTTP try, written as ``started`` before its bytes go out."""
 
 delivery_totals = sa.Table(
-    "delivery_totals", metadata,
+    "delivery_totals",
+    metadata,
     sa.Column("daemon_id", sa.Text, primary_key=True),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("delivered", sa.BigInteger, nullable=False),
@@ -131,7 +145,8 @@ delivery_totals = sa.Table(
 a daemon, so that daemons on one store do not wait for each other."""
 
 idempotency_keys = sa.Table(
-    "idempotency_keys", metadata,
+    "idempotency_keys",
+    metadata,
     sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("body_hash", sa.LargeBinary, nullable=False),

@@ -91,15 +91,17 @@ async def run(role, port, connections, seconds):
 def judge(figures, *, growth):
     assert figures["wrong"] == []
     assert figures["misbehaved"] > 0
-    # A tail of a few milliseconds on a busy machine says nothing: a floor for what it is compared with.
-    assert figures["p99_among"] <= 2 * max(figures["p99_alone"], 0.02), figures
     half = len(figures["rss"]) // 2
     early, late = min(figures["rss"][half:]), figures["rss"][-1]
     assert late - early <= growth, figures["rss"]
 
 
 async def test_a_quarter_of_the_clients_misbehaves_and_the_others_notice_nothing():
-    judge(await soak(connections=120, seconds=4), growth=16_000_000)
+    figures = await soak(connections=120, seconds=4)
+    judge(figures, growth=16_000_000)
+    assert figures["p99_among"] < 2, (
+        "nobody is held up; how little, only the long form on a quiet machine tells"
+    )
 
 
 @pytest.mark.soak
@@ -109,6 +111,7 @@ async def test_the_same_with_two_thousand_for_ten_minutes():
     figures = await soak(connections=SOAK_CONNECTIONS, seconds=SOAK_SECONDS)
     sys.stdout.write(json.dumps({**figures, "rss": [round(rss / 1e6, 1) for rss in figures["rss"]]}))
     judge(figures, growth=4_000_000)
+    assert figures["p99_among"] <= 2 * figures["p99_alone"]
 
 
 # The crowd.
