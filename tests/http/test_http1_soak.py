@@ -1,7 +1,7 @@
 """Many connections, a quarter of which misbehave: memory stays flat, no task is left, the others notice nothing.
 
 The clients are processes of their own (this file, run as a program): the crowd, and a probe, which measures.
-With `-m soak` there are `ECONEURA_SOAK_CONNECTIONS` (2000) of them for `ECONEURA_SOAK_SECONDS` (600).
+When soaking there are `ECONEURA_SOAK_CONNECTIONS` (2000) of them for `ECONEURA_SOAK_SECONDS` (600).
 """
 
 import gc
@@ -105,7 +105,6 @@ async def test_a_quarter_of_the_clients_misbehaves_and_the_others_notice_nothing
 
 
 @pytest.mark.soak
-@pytest.mark.slow
 @pytest.mark.timeout(SOAK_SECONDS + 300)
 async def test_the_same_with_two_thousand_for_ten_minutes():
     figures = await soak(connections=SOAK_CONNECTIONS, seconds=SOAK_SECONDS)
