@@ -59,7 +59,7 @@ fmt: $(VENV)/.dev ## format, and mend what can be mended
 
 .PHONY: lint
 lint: $(VENV)/.dev ## format and rules
-	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Not formatted: make fmt" >&2; exit 1; }
+	@$(BIN)/ruff format --check $(SOURCES) || { echo "Not formatted: make fmt" >&2; exit 1; }
 	@$(BIN)/ruff check $(SOURCES)
 
 .PHONY: types
@@ -119,7 +119,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 
 .PHONY: test-packages
 test-packages:
-	$(call need,ls /usr/lib/postgresql/*/bin/initdb && command -v systemd-analyze,postgresql systemd)
+	$(call need,ls /usr/lib/postgresql/*/bin/initdb && command -v systemd-analyze && command -v curl,curl postgresql systemd)
 
 # $(call need,a test,packages): install Debian packages if the test fails and we may, else say the one command.
 define need

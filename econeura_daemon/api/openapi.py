@@ -3,10 +3,17 @@
 from typing import Any
 
 from econeura_daemon._version import VERSION
-from econeura_daemon.api.problems import CATALOGUE
 from econeura_daemon.api.routing import Answered, Route, Routes
-from econeura_daemon.api.schemas import COMPONENTS, STRING, envelope, patch_schema_of, ref, schema_of
-from econeura_daemon.server import Scope
+from econeura_daemon.api.schemas import (
+    ANY_OBJECT,
+    COMPONENTS,
+    STRING,
+    envelope,
+    patch_schema_of,
+    ref,
+    schema_of,
+)
+from econeura_daemon.server import PROBLEMS, Scope
 
 _ALWAYS = ("unauthorized", "forbidden", "internal-error")
 _WITH_QUERY = ("invalid-input",)
@@ -96,7 +103,7 @@ def _responses(route: Route) -> dict[str, Any]:
     }
     by_status: dict[str, list[str]] = {}
     for slug in sorted(slugs_of(route)):
-        status, title = CATALOGUE[slug]
+        status, title = PROBLEMS[slug]
         by_status.setdefault(str(status), []).append(f"{title} (`{slug}`)")
     for code, titles in by_status.items():
         responses.setdefault(
@@ -128,9 +135,8 @@ def slugs_of(route: Route) -> set[str]:
 def _content(answered: Answered) -> dict[str, Any]:
     if answered.data is not None:
         return {"content": {answered.media_type: {"schema": envelope(dict(answered.data))}}}
-    if answered.media_type == "application/json":
-        return {}
-    return {"content": {answered.media_type: {"schema": STRING}}}
+    schema = ANY_OBJECT if answered.media_type == "application/json" else STRING
+    return {"content": {answered.media_type: {"schema": schema}}}
 
 
 def _name(scope: Scope) -> str:

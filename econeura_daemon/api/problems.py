@@ -1,7 +1,7 @@
 """Errors become problems (RFC 9457) here, in one table."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 from quart import Quart, Response
@@ -13,7 +13,6 @@ from econeura_daemon.api.services import services
 from econeura_daemon.core.errors import (
     ConflictError,
     EgressRefusedError,
-    Flaw,
     InvalidInputError,
     NotFoundError,
     OutcomeUnknownError,
@@ -21,12 +20,9 @@ from econeura_daemon.core.errors import (
     StoreError,
     StoreFullError,
 )
-from econeura_daemon.server import PROBLEMS, Problem, document
+from econeura_daemon.server import Problem, document
 
 MEDIA_TYPE = "application/problem+json"
-
-CATALOGUE: Mapping[str, tuple[int, str]] = {**PROBLEMS, "outcome-unknown": (500, "Outcome unknown")}
-"""Every slug that the daemon can answer with, with its status and title; ``docs/http-api.md`` lists them."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +79,6 @@ def install(app: Quart) -> None:
         app.register_error_handler(kind, _answer)
 
 
-def problem(slug: str, detail: str, *, details: Sequence[Flaw] = (), headers: Headers = ()) -> Problem:
-    """Return the problem with this slug, one of `CATALOGUE`."""
-    status, title = CATALOGUE[slug]
-    return Problem(slug, title, status, detail, details, headers)
-
-
 def problem_reply(found: Problem) -> Response:
     """Answer the present request with a problem."""
     body = document(found, request_context().request_id, services().clock.now())
@@ -102,13 +92,13 @@ def problem_reply(found: Problem) -> Response:
 def problem_of(error: Exception) -> Problem | None:
     """Return what an error is answered with; None for a bug."""
     if isinstance(error, InvalidInputError):
-        return problem("invalid-input", error.summary, details=error.flaws)
+        return Problem.of("invalid-input", error.summary, details=error.flaws)
     if isinstance(error, HTTPException):
         return _of_werkzeug(error)
     answer = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), None)
     if answer is None:
         return None
-    found = problem(answer.slug, answer.detail or str(error), headers=answer.headers)
+    found = Problem.of(answer.slug, answer.detail or str(error), headers=answer.headers)
     if found.status >= 500:
         _log.warning("answered %s: %s", answer.slug, error)
     return found
@@ -121,7 +111,7 @@ def _of_werkzeug(error: HTTPException) -> Problem | None:
     headers: Headers = ()
     if isinstance(error, MethodNotAllowed):
         headers = ((b"allow", ", ".join(sorted(error.valid_methods or ())).encode()),)
-    return problem(slug, error.description or "", headers=headers)
+    return Problem.of(slug, error.description or "", headers=headers)
 
 
 async def _answer(error: Exception) -> Response:
@@ -133,5 +123,5 @@ async def _bug(error: Exception) -> Response:
     context = request_context()
     _log.error("request %s failed", context.request_id, exc_info=error)
     return problem_reply(
-        problem("internal-error", f"A bug of the daemon's; its log tells of request {context.request_id}")
+        Problem.of("internal-error", f"A bug of the daemon's; its log tells of request {context.request_id}")
     )

@@ -27,7 +27,7 @@ _SAFE = {"GET", "HEAD"}
 
 @attrs.frozen
 class Answered:
-    """One way in which a route answers: what it means, and the schema of its ``data`` (None: no JSON)."""
+    """One way in which a route answers: what it means, and the schema of its ``data`` (None: no envelope)."""
 
     doc: str
     data: Schema | None = None

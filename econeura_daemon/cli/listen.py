@@ -102,6 +102,7 @@ def listen(
 async def _until_told(listening: Listening) -> int:
     """Listen until a signal comes, or the count is reached; return the exit code."""
     code = Exit.DONE
+    failure: BaseException | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with trio.open_nursery() as nursery:
@@ -116,7 +117,9 @@ async def _until_told(listening: Listening) -> int:
                 await run_receiver(listening)
                 nursery.cancel_scope.cancel()
         except* CommandError as group:
-            raise _first(group) from None
+            failure = _first(group)
+    if failure is not None:  # raised within except*, Python 3.11.0 to 3.11.3 would wrap it in a group
+        raise failure
     return code
 
 

@@ -49,7 +49,7 @@ def root() -> None:
     """One daemon that connects the services of a machine to each other and to the world.
 
     Client commands reach the daemon of this machine by themselves; --url or ECONEURA_URL names another one.
-    Every command takes -o table, json or jsonl.
+    All but serve take -o table, json or jsonl.
     """
 
 

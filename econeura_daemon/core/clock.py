@@ -1,5 +1,6 @@
 """Instants come from a `Clock` that somebody passed in; durations and deadlines from Trio's clock."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,6 +22,27 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the present instant, aware, in UTC."""
         return datetime.now(UTC)  # noqa: TID251 - this is the clock that others take
+
+
+class ForwardClock:
+    """A clock for deadlines that are stored: it follows another one, but never goes back.
+
+    When the wall clock is set back, this one goes on from where it was, at the pace of ``monotonic`` (seconds).
+    So what was due stays due, and what is scheduled from now on is not due at once.
+    """
+
+    def __init__(self, clock: Clock, monotonic: Callable[[], float]) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._latest = clock.now()
+        self._at = monotonic()
+
+    def now(self) -> datetime:
+        """Return the present instant, aware, in UTC; never earlier than before."""
+        at = self._monotonic()
+        self._latest = max(self._clock.now(), self._latest + timedelta(seconds=at - self._at))
+        self._at = at
+        return self._latest
 
 
 def to_ms(instant: datetime) -> int:

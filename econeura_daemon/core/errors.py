@@ -6,6 +6,7 @@
     ├── NotFoundError               no such thing                                               (404)
     ├── ConflictError               the thing's state does not allow it                         (409)
     ├── StateDirectoryHeldError     another daemon holds the state directory                    (exit 75)
+    ├── ListenError                 this machine does not let us listen there, now              (exit 1)
     ├── EgressRefusedError          the address may not be called
     └── StoreError
         ├── StoreBusyError          the queue is full: load is shed                             (503)
@@ -74,6 +75,14 @@ class ConflictError(EconeuraError):
 
 class StateDirectoryHeldError(EconeuraError):
     """Another daemon holds the state directory; the process exits with 75."""
+
+
+class ListenError(EconeuraError):
+    """An address that the configuration names cannot be listened on at present.
+
+    The port is taken, the address is not up yet, a permission is missing: nothing that is wrong with the
+    configuration as such, so the process exits with 1 and whoever started it tries again.
+    """
 
 
 class EgressRefusedError(EconeuraError):

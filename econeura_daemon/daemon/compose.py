@@ -7,8 +7,9 @@ The ladder is the order of joining. What one feature needs of another (`events.F
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -17,7 +18,7 @@ import attrs
 import trio
 
 from econeura_daemon.api import Services, create_app, hot_routes, scope_of
-from econeura_daemon.core.clock import Clock
+from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
 from econeura_daemon.daemon.notify import Notifier
@@ -25,6 +26,7 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
+    observe_backlog,
     observe_lanes,
     observe_store,
 )
@@ -35,7 +37,8 @@ from econeura_daemon.daemon.watchdog import Watchdog
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import Store, open_store
-from econeura_daemon.telemetry import HealthBoard, Metrics
+from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
+from econeura_daemon.telemetry.health import worst
 from econeura_daemon.webhooks import (
     Claimant,
     Deliveries,
@@ -81,8 +84,17 @@ class _Loops:
         self._by_name[name] = one
         return one.run
 
-    def __getitem__(self, name: str) -> Supervised:
-        return self._by_name[name]
+    def health_of(self, part: str) -> ComponentHealth:
+        """Tell how a part's loops are: the worst of those named ``part`` or ``part.…``."""
+        found = {
+            name: loop.health()
+            for name, loop in self._by_name.items()
+            if name == part or name.startswith(f"{part}.")
+        }
+        status = worst(found.values())
+        name = next(name for name, one in found.items() if one.status == status)
+        detail = found[name].detail if name == part else f"{name}: {found[name].detail}"
+        return ComponentHealth(status, detail)
 
 
 @asynccontextmanager
@@ -102,12 +114,15 @@ async def open_daemon(
     """
     metrics, health = Metrics(), HealthBoard()
     loops = _Loops(metrics, rng)
-    with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state:
+    with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state, ExitStack() as stack:
         tokens = TokenFile(state.path)
         listeners = open_listeners(settings.http, environ, has_tokens=tokens.has_tokens)
+        for listener in listeners:
+            stack.enter_context(listener)
         async with open_store(settings.storage, state.path) as store:
             observe_store(metrics, store)
             health.add("database", lambda: database_health(store))
+            deliveries = Deliveries(store)
             async with (
                 _open_webhooks(
                     settings=settings,
@@ -120,6 +135,7 @@ async def open_daemon(
                     loops=loops,
                     drain=drain,
                 ) as webhooks,
+                _open_loop(loops.supervised("backlog", partial(observe_backlog, metrics, deliveries))),
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 services = Services(
@@ -130,7 +146,7 @@ async def open_daemon(
                     log=webhooks.events,
                     publisher=Publisher(store, webhooks.events, clock, rng),
                     subscriptions=webhooks.subscriptions,
-                    deliveries=Deliveries(store),
+                    deliveries=deliveries,
                     health=health,
                     metrics=metrics,
                 )
@@ -178,6 +194,8 @@ async def _open_webhooks(
     drain: Drain,
 ) -> AsyncGenerator[_Webhooks]:
     """The event log and the dispatcher, which need each other: events are owed, and owing makes events."""
+    # What is due must not become undue when somebody sets the wall clock back.
+    due_clock = ForwardClock(clock, trio.current_time)
     is_shared = store.statistics().backend != "sqlite"
     claimant = Claimant(state.daemon_id, state.run_id, settings.webhooks.lease_ms if is_shared else None)
     lanes = Lanes(settings.webhooks.max_in_flight)
@@ -185,7 +203,13 @@ async def _open_webhooks(
     fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
     events = EventLog(store, fan_out, appended=metrics.events_published.inc)
     recorder = Recorder(
-        store=store, events=events, lanes=lanes, policies=policies, claimant=claimant, clock=clock, rng=rng
+        store=store,
+        events=events,
+        lanes=lanes,
+        policies=policies,
+        claimant=claimant,
+        clock=due_clock,
+        rng=rng,
     )
     async with open_transport(settings.webhooks) as transport:
         sender = Sender(transport, settings.webhooks, clock, rng)
@@ -198,7 +222,7 @@ async def _open_webhooks(
             send=sender.send,
             recorder=recorder,
             observer=DeliveryObserver(metrics),
-            clock=clock,
+            clock=due_clock,
             rng=rng,
             supervised=loops.supervised,
             drain_until=drain.deadline,
@@ -206,7 +230,7 @@ async def _open_webhooks(
             drain.closes(dispatcher.drain)
             observe_lanes(metrics, lanes)
             health.add(
-                "dispatcher", lambda: dispatcher_health(loops["dispatcher"].health(), dispatcher, lanes)
+                "dispatcher", lambda: dispatcher_health(loops.health_of("dispatcher"), dispatcher, lanes)
             )
             subscriptions = Subscriptions(
                 store=store,
@@ -216,14 +240,14 @@ async def _open_webhooks(
                 rng=rng,
                 resumed=dispatcher.resume,
             )
-            await subscriptions.finish_deletions()
-            yield _Webhooks(
-                events=events,
-                subscriptions=subscriptions,
-                reloader=Reloader(
-                    settings, policies=policies, lanes=lanes, sender=sender, transport=transport
-                ),
-            )
+            async with _open_loop(loops.supervised("deletions", subscriptions.finish_deletions_loop)):
+                yield _Webhooks(
+                    events=events,
+                    subscriptions=subscriptions,
+                    reloader=Reloader(
+                        settings, policies=policies, lanes=lanes, sender=sender, transport=transport
+                    ),
+                )
 
 
 @asynccontextmanager
@@ -232,8 +256,15 @@ async def _open_watchdog(
 ) -> AsyncGenerator[None]:
     watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
     health.add("event_loop", watchdog.health)
+    async with _open_loop(watchdog.run):
+        yield
+
+
+@asynccontextmanager
+async def _open_loop(run: Callable[..., Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run a loop that has nothing to finish for the length of the block."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(watchdog.run)
+        await nursery.start(run)
         try:
             yield
         finally:

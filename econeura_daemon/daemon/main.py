@@ -18,7 +18,7 @@ from econeura_daemon.daemon.compose import Daemon, open_daemon
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.notify import Notifier, open_notifier
 from econeura_daemon.daemon.ready import Ready, remove_ready, start_ticks, write_ready
-from econeura_daemon.daemon.signals import GRACE, HardStop, open_hard_stop, open_signals
+from econeura_daemon.daemon.signals import GRACE, HardStop, open_signals
 from econeura_daemon.telemetry.logs import Logs, announce, open_logging
 
 EXIT_DRAINED, EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 0, 1, 75, 78
@@ -40,11 +40,10 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIGURATION
     seconds = settings.daemon.drain_timeout_ms / 1000
-    with (
-        open_logging(settings.log) as logs,
-        open_notifier(surroundings) as notifier,
-        open_hard_stop(seconds + GRACE) as hard_stop,
-    ):
+    # Never disarmed: what hangs may be a thread that the interpreter waits for after all of this.
+    hard_stop = HardStop(seconds + GRACE)
+    hard_stop.start()
+    with open_logging(settings.log) as logs, open_notifier(surroundings) as notifier:
         logs.hide(settings.webhooks.secret)
         process = partial(
             _process,
@@ -117,6 +116,9 @@ async def _process(
         notifier.reloading()
         try:
             new = (await trio.to_thread.run_sync(load_settings, config, environ)).settings
+        except SettingsError as error:
+            log.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the user's mistake, not ours
+        else:
             logs.apply(new.log)
             logs.hide(new.webhooks.secret)
             running[0].reloader.apply(new)
@@ -144,4 +146,5 @@ async def _process(
                 notifier.ready(f"ready at {', '.join(daemon.urls)}")
                 await drain.begun.wait()
             finally:
+                hard_stop.arm()  # whatever ends it: a loop that failed too often must not hang either
                 remove_ready(daemon.state.path)

@@ -1,10 +1,20 @@
 """What the features do, as numbers: the place where they meet `telemetry.Metrics`."""
 
+import logging
+
+import trio
+
+from econeura_daemon.core.errors import StoreError
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import ComponentHealth, Metrics
-from econeura_daemon.webhooks import Dispatcher, Lanes
+from econeura_daemon.webhooks import Deliveries, Dispatcher, Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing
 from econeura_daemon.webhooks.schedule import Delivered, Failed, Step
+
+BACKLOG_EVERY = 5.0
+"""Seconds between looks at the backlog."""
+
+_log = logging.getLogger(__name__)
 
 
 class DeliveryObserver:
@@ -28,10 +38,28 @@ class DeliveryObserver:
 
 def observe_store(metrics: Metrics, store: Store) -> None:
     """Show how the store is doing."""
+    store.observe_commits(metrics.store_commit_seconds.observe)
     metrics.gauge("store_queue", "Works that wait for the writer", lambda: store.statistics().queued)
     metrics.counter("store_groups", "Groups committed", lambda: store.statistics().groups)
     metrics.counter("store_works", "Works committed", lambda: store.statistics().works)
     metrics.counter("store_failures", "Works that failed", lambda: store.statistics().failures)
+
+
+async def observe_backlog(
+    metrics: Metrics, deliveries: Deliveries, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Show, for ever, how many deliveries have not come to an end: asked of the store, which others fill too."""
+    task_status.started()
+    while True:
+        try:
+            counts = await deliveries.stats()
+        except StoreError as error:
+            _log.warning("the backlog could not be counted: %s", error)
+        else:
+            in_flight = counts["inFlightDeliveries"]
+            metrics.deliveries_backlog.set(in_flight, "delivering")
+            metrics.deliveries_backlog.set(counts["pendingDeliveries"] - in_flight, "waiting")
+        await trio.sleep(BACKLOG_EVERY)
 
 
 def observe_lanes(metrics: Metrics, lanes: Lanes) -> None:
@@ -60,6 +88,6 @@ def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lane
     statistics = lanes.statistics()
     return ComponentHealth(
         loop.status,
-        f"{loop.detail}; {dispatcher.under_way} attempts under way, {statistics.waiting} subscriptions wait, "
+        f"{loop.detail}; {len(dispatcher.under_way)} attempts under way, {statistics.waiting} subscriptions wait, "
         f"{statistics.failing} fail",
     )

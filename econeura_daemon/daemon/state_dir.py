@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -19,11 +19,12 @@ import attrs
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import Flaw, SettingsError, StateDirectoryHeldError, StoreFullError
 from econeura_daemon.core.ids import new_id
+from econeura_daemon.daemon.ready import remove_ready
 
 LOCK = "daemon.lock"
 IDENTITY = "daemon_id"
 
-_SETTING = "$.daemon.state_dir"
+_SETTING = "daemon.state_dir"
 _IDENTITY_FORM = re.compile(r"dmn_[0-9A-Z]{26}")
 
 _log = logging.getLogger(__name__)
@@ -38,22 +39,6 @@ class StateDir:
     """Made once, the same over restarts."""
     run_id: str
     """This run of the process."""
-
-
-def locate_state_dir(setting: str, environ: Mapping[str, str]) -> Path:
-    """Return the directory that ``daemon.state_dir`` means.
-
-    Empty: systemd's ``$STATE_DIRECTORY`` (the first, where there are several), else the user's state folder
-    of the XDG Base Directory Specification.
-    """
-    if setting:
-        return Path(setting).expanduser().absolute()
-    if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(given)
-    home = environ.get("XDG_STATE_HOME", "")
-    # Relative paths there are invalid by the specification.
-    base = Path(home) if home.startswith("/") else Path("~/.local/state").expanduser()
-    return (base / "econeura-daemon").absolute()
 
 
 @contextmanager
@@ -72,6 +57,7 @@ def open_state_dir(path: Path, clock: Clock, rng: Random) -> Generator[StateDir]
     try:
         _take(path, lock)
         try:
+            remove_ready(path)  # of a daemon that was killed: nobody is ready here yet
             daemon_id = _identity(path, clock, rng)
         except OSError as error:
             raise _refusal(path, error) from error

@@ -10,6 +10,9 @@ from econeura_daemon.events.log import EventLog
 from econeura_daemon.events.model import Event, Published, PublishEvent
 from econeura_daemon.storage import Connection, Store
 
+MAX_DELIVERIES = 50_000
+"""That one batch may make: it is one transaction, some 50 µs a delivery, and others wait for it meanwhile."""
+
 Also = Callable[[Connection, list[Published]], None]
 
 
@@ -47,7 +50,16 @@ class Publisher:
         _refuse_repeats(commands)
 
         def write(connection: Connection) -> list[Published]:
-            published = [self._log.append(connection, event) for event in events]
+            published, deliveries = [], 0
+            for event in events:
+                published.append(self._log.append(connection, event))
+                deliveries += published[-1].deliveries
+                if deliveries > MAX_DELIVERIES and len(events) > 1:
+                    raise InvalidInputError.at(
+                        "$.events",
+                        f"these {len(events)} events make more than {MAX_DELIVERIES} deliveries, "
+                        "which would hold up everybody else; publish fewer at once",
+                    )
             if also is not None:
                 also(connection, published)
             return published

@@ -65,15 +65,21 @@ def page(
     limit: int,
 ) -> list[StoredEvent]:
     """Return events, newest first: of types that match, from ``since`` on, before ``until`` (milliseconds)."""
-    query = sa.select(*_columns).order_by(tables.events.c.cursor.desc()).limit(limit)
+    # The cursors first, from an index alone; the bodies only of those that are on the page.
+    cursors = sa.select(tables.events.c.cursor).order_by(tables.events.c.cursor.desc()).limit(limit)
     if pattern is not None:
-        query = query.where(_matches((pattern,)))
+        cursors = cursors.where(_matches((pattern,)))
     if since is not None:
-        query = query.where(tables.events.c.occurred_at >= since)
+        cursors = cursors.where(tables.events.c.occurred_at >= since)
     if until is not None:
-        query = query.where(tables.events.c.occurred_at < until)
+        cursors = cursors.where(tables.events.c.occurred_at < until)
     if before is not None:
-        query = query.where(tables.events.c.cursor < before)
+        cursors = cursors.where(tables.events.c.cursor < before)
+    query = (
+        sa.select(*_columns)
+        .where(tables.events.c.cursor.in_(cursors))
+        .order_by(tables.events.c.cursor.desc())
+    )
     return [_stored(row) for row in connection.execute(query)]
 
 

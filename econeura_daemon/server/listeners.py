@@ -11,7 +11,7 @@ from typing import Self
 
 import attrs
 
-from econeura_daemon.core.errors import SettingsError
+from econeura_daemon.core.errors import ListenError, SettingsError
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server.certificates import open_context
 from econeura_daemon.server.context import is_loopback
@@ -71,9 +71,10 @@ class Listener:
 def open_listeners(settings: HttpSettings, environ: Mapping[str, str], *, has_tokens: bool) -> list[Listener]:
     """Open what ``http.bind`` names, or take what systemd passed (sd_listen_fds(3)), which wins.
 
-    Blocks while it resolves names: call it before serving begins. Raises `SettingsError` that says what to
-    do, with every socket closed again; also when an address that others can reach is bound while no token
-    exists, or when the certificate cannot be used.
+    Blocks while it resolves names: call it before serving begins. Raises, with every socket closed again,
+    `SettingsError` for what is wrong whenever it is tried, an address that others can reach while no token
+    exists and a certificate that cannot be used included, and `ListenError` for what the machine refuses now.
+    Both say what to do.
     """
     speaks_tls = open_context(settings) is not None
     opened: list[Listener] = []
@@ -131,7 +132,7 @@ def _open_tcp(host: str, port: int, path: str, settings: HttpSettings) -> list[L
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise SettingsError.at(path, f"the host of {shown!r} cannot be resolved: {error.strerror}") from None
+        raise ListenError(f"{path}: the host of {shown!r} cannot be resolved: {error.strerror}") from None
     opened: list[Listener] = []
     missing: list[OSError] = []
     with contextlib.ExitStack() as undo:
@@ -143,10 +144,10 @@ def _open_tcp(host: str, port: int, path: str, settings: HttpSettings) -> list[L
                 if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     missing.append(error)  # such as ::1 of localhost on a machine without IPv6
                     continue
-                raise SettingsError.at(path, _bind_advice(shown, error)) from error
+                raise ListenError(f"{path}: {_bind_advice(shown, error)}") from error
             opened.append(Listener(sock, names=frozenset({host.lower()})))
         if not opened:
-            raise SettingsError.at(path, _bind_advice(shown, missing[0])) from missing[0]
+            raise ListenError(f"{path}: {_bind_advice(shown, missing[0])}") from missing[0]
         undo.pop_all()
     return opened
 
@@ -210,7 +211,7 @@ def _open_unix(name: str, path: str, mode: int) -> Listener:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise SettingsError.at(path, _unix_advice(name, error)) from error
+        raise ListenError(f"{path}: {_unix_advice(name, error)}") from error
     return Listener(sock, name, (status.st_dev, status.st_ino))
 
 
@@ -230,7 +231,7 @@ def _clear_stale(name: str, path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise SettingsError.at(path, _unix_advice(name, error)) from error
+        raise ListenError(f"{path}: {_unix_advice(name, error)}") from error
     if not stat.S_ISSOCK(status.st_mode):
         raise SettingsError.at(path, f"{name} exists and is no socket: remove it, or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -240,11 +241,11 @@ def _clear_stale(name: str, path: str) -> None:
         except ConnectionRefusedError:
             pass
         except BlockingIOError:
-            raise SettingsError.at(path, f"another process listens on {name}: stop it first") from None
+            raise ListenError(f"{path}: another process listens on {name}: stop it first") from None
         except OSError as error:
-            raise SettingsError.at(path, _unix_advice(name, error)) from error
+            raise ListenError(f"{path}: {_unix_advice(name, error)}") from error
         else:
-            raise SettingsError.at(path, f"another process listens on {name}: stop it first")
+            raise ListenError(f"{path}: another process listens on {name}: stop it first")
     with contextlib.suppress(FileNotFoundError):
         Path(name).unlink()
 

@@ -23,7 +23,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "foreign-origin": (403, "Foreign origin"),
     "not-found": (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
-    "not-acceptable": (406, "Not acceptable"),
     "request-timeout": (408, "Request timeout"),
     "conflict": (409, "Conflict"),
     "idempotency-in-flight": (409, "Request in flight"),
@@ -35,14 +34,14 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "idempotency-mismatch": (422, "Idempotency key reused"),
     "headers-too-large": (431, "Headers too large"),
     "internal-error": (500, "Internal error"),
+    "outcome-unknown": (500, "Outcome unknown"),
     "not-implemented": (501, "Not implemented"),
     "overloaded": (503, "Overloaded"),
-    "draining": (503, "Draining"),
     "store-unavailable": (503, "Store unavailable"),
     "http-version-not-supported": (505, "HTTP version not supported"),
     "store-full": (507, "Insufficient storage"),
 }
-"""Every slug, with its status and title; ``docs/http-api.md`` lists them."""
+"""Every slug that the daemon can answer with, with its status and title; ``docs/http-api.md`` lists them."""
 
 CONTENT_TYPE = b"application/problem+json"
 

@@ -26,6 +26,7 @@ from econeura_daemon.core.clock import Clock, format_instant, parse_instant
 from econeura_daemon.core.errors import ConflictError, InvalidInputError, NotFoundError, SettingsError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.jsons import dumps, loads
+from econeura_daemon.core.owners import give_to_owner_of
 from econeura_daemon.server.context import Principal, Scope
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ PREFIX = "eco_"
 """What makes a bearer token ours; another service's, on its way through the mesh, does not begin so."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _SECRET_BYTES = 32
 _SECRET_LENGTH = 43  # 62 ** 43 > 256 ** 32
 _NAME = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,62}[\x21-\x7e])?")
@@ -181,9 +183,9 @@ def _changing(state_dir: Path) -> Generator[list[Token]]:
     """Lend the tokens for a change; write them if the block ends well."""
     path = state_dir / FILE
     with contextlib.ExitStack() as stack:
-        lock = os.open(state_dir / f"{FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(state_dir / f"{FILE}.lock", _LOCK_FLAGS, 0o600)
         stack.callback(os.close, lock)
-        _give_to_owner_of(state_dir, lock)
+        give_to_owner_of(state_dir, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
         tokens = read_tokens(path)
         yield tokens
@@ -211,7 +213,7 @@ def _write(path: Path, tokens: Sequence[Token]) -> None:
     draft.unlink(missing_ok=True)
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _give_to_owner_of(path.parent, fd)
+        give_to_owner_of(path.parent, fd)
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(content + b"\n")
         os.fsync(fd)
@@ -223,13 +225,6 @@ def _write(path: Path, tokens: Sequence[Token]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _give_to_owner_of(folder: Path, fd: int) -> None:
-    """Root, at the command line, must not leave a file that the daemon's own user cannot read."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

@@ -8,11 +8,9 @@ import errno
 import os
 import sqlite3  # noqa: TID251 - the backup API is the driver's
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from econeura_daemon.core.errors import (
     ConflictError,
@@ -26,23 +24,11 @@ from econeura_daemon.storage.dialect import SQLITE
 from econeura_daemon.storage.file_lock import hold_file
 from econeura_daemon.storage.location import SqliteLocation, locate
 from econeura_daemon.storage.migrations import NEWEST, schema_version
+from econeura_daemon.storage.model import CheckReport
 from econeura_daemon.storage.opening import create_file, prepare_sqlite
-from econeura_daemon.storage.sqlite import SqliteEngine, connect
+from econeura_daemon.storage.sqlite import SqliteEngine
+from econeura_daemon.storage.sqlite_connection import connect
 from econeura_daemon.storage.sqlite_errors import translate
-
-
-@attrs.frozen
-class CheckReport:
-    """What `check` found."""
-
-    place: str
-    """The file, or ``PostgreSQL``."""
-    version: int
-    """The schema's version; 0: nothing is there yet."""
-    newest: int
-    """The version that this program brings the schema to."""
-    flaws: tuple[str, ...]
-    """What is damaged; empty if the store is sound."""
 
 
 def check(settings: StorageSettings, state_dir: Path) -> CheckReport:
@@ -169,19 +155,18 @@ def _restore_file(path: Path, source: Path) -> Path | None:
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Give the present database a second name; its WAL must not meet the file that comes in its place."""
+    """Give the present database and its WAL second names, as they are; the WAL must not meet what comes now."""
     if not path.exists():
         return None
-    with suppress(sqlite3.Error), closing(connect(str(path))) as driver:  # a damaged one cannot
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     number = 1
     while (kept := path.with_name(f"{path.name}.replaced-{number}")).exists():
         number += 1
+    kept.hardlink_to(path)
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
-        wal.rename(kept.with_name(kept.name + "-wal"))
+        kept.with_name(kept.name + "-wal").hardlink_to(wal)
+        wal.unlink()
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    kept.hardlink_to(path)
     return kept
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from econeura_daemon.core.errors import StateDirectoryHeldError, StoreUnavailableError
+from econeura_daemon.core.owners import give_to_owner_of
 
 
 def lock_path(database: Path) -> Path:
@@ -23,7 +24,7 @@ def hold_file(database: Path) -> Generator[None]:
     """
     path = lock_path(database)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open(path)
     except FileNotFoundError:
         raise StoreUnavailableError(
             f"The folder {database.parent} of the database does not exist: create it, or set storage.url "
@@ -49,3 +50,14 @@ def hold_file(database: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    # The folder may be another user's, and we root: no link may lead us to a file of root's.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        give_to_owner_of(path.parent, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import attrs
 
-from econeura_daemon.core.errors import InvalidInputError
 from econeura_daemon.core.settings import StorageSettings
 
 DEFAULT_FILE = "econeura.db"
@@ -29,7 +28,7 @@ class PostgresqlLocation:
 
 
 def locate(settings: StorageSettings, state_dir: Path) -> SqliteLocation | PostgresqlLocation:
-    """Read ``storage.url``.
+    """Read ``storage.url``; the settings have seen to it that it is one of these.
 
     ``sqlite:///PATH`` is relative to the state directory and ``sqlite:////PATH`` absolute, as in SQLAlchemy.
     Everything behind ``postgresql://`` is libpq's (https://www.postgresql.org/docs/15/libpq-connect.html).
@@ -37,12 +36,6 @@ def locate(settings: StorageSettings, state_dir: Path) -> SqliteLocation | Postg
     url = settings.url
     if not url:
         return SqliteLocation(state_dir / DEFAULT_FILE)
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+    if url.startswith("sqlite:///"):
         return SqliteLocation(state_dir / url.removeprefix("sqlite:///"))
-    if url.startswith(("postgresql://", "postgres://")):
-        return PostgresqlLocation(url)
-    scheme = url.partition(":")[0]
-    raise InvalidInputError.at(
-        "$.storage.url",
-        f"expected sqlite:///PATH, sqlite:////ABSOLUTE/PATH or postgresql://…, got {scheme}:…",
-    )
+    return PostgresqlLocation(url.replace("postgresql+psycopg://", "postgresql://", 1))

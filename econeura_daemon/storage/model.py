@@ -39,6 +39,20 @@ class StoreStatistics:
     """Why the store refuses works at present, in words; None when it is well."""
 
 
+@attrs.frozen
+class CheckReport:
+    """What `storage.backup.check` found."""
+
+    place: str
+    """The file, or ``PostgreSQL``."""
+    version: int
+    """The schema's version; 0: nothing is there yet."""
+    newest: int
+    """The version that this program brings the schema to."""
+    flaws: tuple[str, ...]
+    """What is damaged; empty if the store is sound."""
+
+
 class Watch(Protocol):
     """Wakes its one waiter when its topic was announced since the last return."""
 
@@ -78,6 +92,10 @@ class Store(Protocol):
 
     def statistics(self) -> StoreStatistics:
         """Tell how the store is doing."""
+        ...
+
+    def observe_commits(self, tell: Callable[[float], object]) -> None:
+        """Have ``tell`` called on the event loop with the seconds that each group took."""
         ...
 
     async def ping(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from econeura_daemon.core.errors import StoreError, StoreUnavailableError
+from econeura_daemon.core.owners import give_to_owner_of
 from econeura_daemon.core.settings import StorageSettings
 from econeura_daemon.storage.dialect import SQLITE
 from econeura_daemon.storage.file_lock import hold_file
@@ -32,7 +33,7 @@ async def open_store(
     """Open the store that ``settings`` name, migrate it, and run its writer for the length of the block.
 
     ``ingest_patience`` is in seconds. Leaving the block commits what was queued, at most 15 s long. Raises a
-    `StoreError`, `StateDirectoryHeldError`, or `InvalidInputError` for an url that is none.
+    `StoreError` or `StateDirectoryHeldError`.
     """
     location = locate(settings, state_dir)
     if isinstance(location, SqliteLocation):
@@ -81,10 +82,17 @@ def prepare_sqlite(engine: SqliteEngine, path: Path | None) -> tuple[int, int]:
 
 
 def create_file(path: Path) -> None:
-    """Create an empty database that only we can read: it holds secrets. Files beside it get the same mode."""
+    """Create an empty database that only its folder's owner can read: it holds secrets.
+
+    SQLite gives the files beside it the same mode, and for root the same owner.
+    """
     with suppress(FileExistsError):
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                give_to_owner_of(path.parent, descriptor)
+            finally:
+                os.close(descriptor)
         except FileExistsError:
             raise
         except OSError as error:

@@ -19,8 +19,8 @@ from econeura_daemon.storage.model import Work
 from econeura_daemon.storage.postgresql_connection import PostgresqlConnection, core_engine
 from econeura_daemon.storage.postgresql_errors import (
     driver_error,
-    is_stale_plan,
     translate,
+    worth_a_new_connection,
     worth_another_try,
 )
 from econeura_daemon.storage.works import Submission
@@ -158,6 +158,7 @@ class PostgresqlEngine:
                 _run(connection, submission)
             for topic in dict.fromkeys(topic for submission in group for topic in submission.topics):
                 connection.notify(f"{self._name} {topic}")
+            connection.look_alive()
             fate_if_lost = _Fate.UNKNOWN
             connection.commit()
         except BaseException as error:  # noqa: BLE001 - whatever a work raised is its caller's
@@ -169,7 +170,7 @@ class PostgresqlEngine:
         try:
             if not connection.lost:
                 connection.roll_back()
-                if not is_stale_plan(error):
+                if not worth_a_new_connection(error):
                     return _Fate.ROLLED_BACK
                 fate_if_lost = _Fate.LOST
         except psycopg.Error:

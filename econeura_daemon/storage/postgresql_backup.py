@@ -11,9 +11,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from econeura_daemon.core.errors import StateDirectoryHeldError, StoreUnavailableError
-from econeura_daemon.storage.backup import CheckReport
 from econeura_daemon.storage.dialect import POSTGRESQL, TABLES
 from econeura_daemon.storage.migrations import NEWEST, schema_version
+from econeura_daemon.storage.model import CheckReport
 from econeura_daemon.storage.postgresql import PostgresqlEngine
 from econeura_daemon.storage.postgresql_connection import IN_USE, connect
 from econeura_daemon.storage.postgresql_errors import translate

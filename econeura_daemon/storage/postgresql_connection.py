@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
@@ -71,6 +71,10 @@ class PostgresqlConnection(Notes):
         driver = core.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.driver: psycopg.Connection[Any] = driver
+        # A new cursor costs as much as a statement. In a pipeline the answers to all that a cursor sent arrive on it
+        # one after the other, so what is read needs a cursor apart from what is only sent.
+        self._sending = driver.cursor()
+        self._asking = driver.cursor()
         self._pipeline = ExitStack()
         self._in_pipeline = False
         self.wrote = False
@@ -79,6 +83,11 @@ class PostgresqlConnection(Notes):
     def begin(self, *, read_only: bool = False) -> None:
         """Begin a transaction, without waiting for it."""
         self._send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if read_only else "BEGIN")
+
+    def look_alive(self) -> None:
+        """Raise if the connection is known to be gone: what is sent only now cannot have arrived."""
+        self.driver.pgconn.consume_input()  # the server's last words, if it closed the connection
+        self.driver.pgconn.consume_input()  # and the end behind them
 
     def commit(self) -> None:
         """Commit, and wait until everything is answered."""
@@ -113,8 +122,9 @@ class PostgresqlConnection(Notes):
         self.wrote = True
         compiled = hot.compiled(POSTGRESQL)
         self._enter_pipeline()
-        arranged = rows if compiled.arrange is None else map(compiled.arrange, rows)
-        self.driver.cursor().executemany(compiled.text, arranged)
+        text, send = compiled.text, self._sending.execute
+        for row in rows if compiled.arrange is None else map(compiled.arrange, rows):
+            send(text, row, prepare=True)
 
     def rows(self, hot: Hot, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """See `Connection.rows`."""
@@ -122,22 +132,23 @@ class PostgresqlConnection(Notes):
         compiled = hot.compiled(POSTGRESQL)
         arranged = parameters if compiled.arrange is None else compiled.arrange(parameters)
         self._enter_pipeline()
-        cursor = self.driver.cursor()
-        cursor.execute(compiled.text, arranged, prepare=True)
-        return cursor.fetchall()
+        self._asking.execute(compiled.text, arranged, prepare=True)
+        return self._asking.fetchall()
 
     def lock(self, name: str) -> None:
         """See `Connection.lock`: what follows waits behind it on the server."""
-        self._send("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+        self._enter_pipeline()
+        self._sending.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,), prepare=True)
 
     def notify(self, payload: str) -> None:
         """Notify every daemon, once this transaction is committed."""
-        self._send("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+        self._enter_pipeline()
+        self._sending.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
 
-    def _send(self, text: str, parameters: Sequence[Any] | None = None) -> psycopg.Cursor[Any]:
+    def _send(self, text: LiteralString) -> psycopg.Cursor[Any]:
         self._enter_pipeline()
         cursor = self.driver.cursor()
-        cursor.execute(text, parameters)
+        cursor.execute(text)
         return cursor
 
     def _enter_pipeline(self) -> None:

@@ -28,7 +28,12 @@ _BY_STATE: dict[str, tuple[type[StoreError], str]] = {
 }
 
 _AGAIN = frozenset({"40001", "40P01"})
-_STALE_PLAN = "0A000"
+_NEW_CONNECTION = frozenset(
+    {
+        "0A000",  # a prepared statement no longer fits its tables
+        "25006",  # this session only reads; after a failover the next one may write
+    }
+)
 
 
 def driver_error(error: BaseException) -> BaseException:
@@ -50,7 +55,10 @@ def translate(error: BaseException) -> BaseException:
     said = " ".join(str(cause).split())
     found = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
     if found is None and isinstance(cause, psycopg.OperationalError) and not state:
-        found = (StoreUnavailableError, "the server cannot be reached, or the connection was lost")
+        found = (
+            StoreUnavailableError,
+            "the server cannot be reached, refuses, or went away: see it and storage.url",
+        )
     if found is None:
         if isinstance(cause, psycopg.IntegrityError) and error is cause:
             return sa.exc.IntegrityError(None, None, cause)
@@ -66,6 +74,6 @@ def worth_another_try(error: BaseException) -> bool:
     return getattr(driver_error(error), "sqlstate", None) in _AGAIN
 
 
-def is_stale_plan(error: BaseException) -> bool:
-    """Tell whether a prepared statement no longer fits its tables, which a new connection cures."""
-    return getattr(driver_error(error), "sqlstate", None) == _STALE_PLAN
+def worth_a_new_connection(error: BaseException) -> bool:
+    """Tell whether the session is to blame, so that another one may succeed."""
+    return getattr(driver_error(error), "sqlstate", None) in _NEW_CONNECTION

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -43,6 +43,7 @@ class EngineStore:
         self._closed = False
         self._groups = self._works = self._failures = 0
         self._last_commit_seconds = 0.0
+        self._tell_commit: Callable[[float], object] | None = None
         self._trouble: str | None = None
 
     async def transact(self, work: Work[T]) -> T:
@@ -94,6 +95,8 @@ class EngineStore:
             return
         self._groups += 1
         self._last_commit_seconds = report.seconds
+        if self._tell_commit is not None:
+            self._tell_commit(report.seconds)
         committed = [submission for submission in report.group if submission.error is None]
         self._works += len(committed)
         self._failures += len(report.group) - len(committed)
@@ -136,6 +139,10 @@ class EngineStore:
             last_commit_seconds=self._last_commit_seconds,
             trouble=self._trouble,
         )
+
+    def observe_commits(self, tell: Callable[[float], object]) -> None:
+        """Have ``tell`` called on the event loop with the seconds that each group took."""
+        self._tell_commit = tell
 
     async def ping(self) -> None:
         """Return once writer and database answered; takes no room in the queue."""

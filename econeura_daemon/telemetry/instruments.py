@@ -5,16 +5,21 @@ prometheus-client takes a lock and builds a label key on every observation: 2.0 
 instruments keep plain numbers (0.2 and 0.3 µs) and become prometheus-client's families only when somebody
 asks for the page.
 
-Each instrument is written by one thread. It is read by `collect`, on the event loop's thread, as one copy of
-its dictionary, which CPython makes without letting another thread in.
+Each instrument is written by one thread. `freeze` copies its numbers, on the event loop's thread, in one step
+that CPython makes without letting another thread in; what it returns makes the family of the copy, in any
+thread.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 Labels = tuple[str, ...]
+
+Frozen = Callable[[], Metric]
+"""Makes the family of numbers that were copied."""
 
 MAX_SERIES = 500
 """Label sets that one instrument keeps; later ones are counted together, so that no caller can fill the
@@ -49,12 +54,9 @@ class Counter:
         """Return what was counted so far; 0 for a series that was never touched."""
         return self._series.get(labels, 0)
 
-    def collect(self) -> Metric:
-        """Return the present numbers as a family."""
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, value in self._series.copy().items():
-            family.add_metric(labels, value)
-        return family
+    def freeze(self) -> Frozen:
+        """Copy the present numbers."""
+        return partial(_counter_family, self._name, self._help, self._labels, self._series.copy())
 
 
 class Gauge:
@@ -84,9 +86,9 @@ class Gauge:
         """Return the present level; 0 for a series that was never set."""
         return self._series.get(labels, 0)
 
-    def collect(self) -> Metric:
-        """Return the present numbers as a family."""
-        return _gauge_family(self._name, self._help, self._labels, self._series.copy())
+    def freeze(self) -> Frozen:
+        """Copy the present numbers."""
+        return partial(_gauge_family, self._name, self._help, self._labels, self._series.copy())
 
 
 class Histogram:
@@ -125,12 +127,16 @@ class Histogram:
         """Return the sum of all values that were observed."""
         return self._series.get(labels, [0.0])[-1]
 
-    def collect(self) -> Metric:
-        """Return the present numbers as a family."""
+    def freeze(self) -> Frozen:
+        """Copy the present numbers."""
+        return partial(
+            self._family, {labels: series.copy() for labels, series in self._series.copy().items()}
+        )
+
+    def _family(self, frozen: Mapping[Labels, list[float]]) -> Metric:
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, series in self._series.copy().items():
-            counts = series.copy()
-            total = counts.pop()
+        for labels, series in frozen.items():
+            *counts, total = series
             running = 0.0
             buckets = []
             for name, count in zip(self._names, counts, strict=True):
@@ -161,15 +167,13 @@ class Sampled:
         self._label = label
         self._family = _counter_family if counts else _gauge_family
 
-    def collect(self) -> Metric:
-        """Ask and return the answer as a family; raises what the callable raises."""
-        reading = self._read()
-        series: dict[Labels, float]
-        if isinstance(reading, Mapping):
-            series = {(key,): value for key, value in reading.items()}
-        else:
-            series = {(): reading}
-        return self._family(self._name, self._help, (self._label,) if self._label else (), series)
+    def freeze(self) -> Frozen:
+        """Ask, and keep the answer; raises what the callable raises."""
+        answer = self._read()
+        names = (self._label,) if self._label else ()
+        if not isinstance(answer, Mapping):
+            return partial(self._family, self._name, self._help, names, {(): answer})
+        return partial(self._family, self._name, self._help, names, {(key,): n for key, n in answer.items()})
 
 
 def _admit(series: Mapping[Labels, object], labels: Labels, names: Labels) -> Labels:

@@ -208,10 +208,6 @@ class _LineHandler(logging.Handler):
         super().__init__()
         self._logs = logs
 
-    def createLock(self) -> None:  # noqa: N802 - logging's name
-        """Need no lock: the queue has one."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         self._logs.put(record)
 

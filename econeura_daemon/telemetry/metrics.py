@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from econeura_daemon._version import VERSION
-from econeura_daemon.telemetry.instruments import OTHER, Counter, Gauge, Histogram, Reading, Sampled
+from econeura_daemon.telemetry.instruments import OTHER, Counter, Frozen, Gauge, Histogram, Reading, Sampled
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,8 +46,8 @@ _log = logging.getLogger(__name__)
 class Instrument(Protocol):
     """Something with numbers to show."""
 
-    def collect(self) -> Metric:
-        """Return the present numbers."""
+    def freeze(self) -> Frozen:
+        """Copy the present numbers."""
         ...
 
 
@@ -57,7 +57,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._instruments: list[Instrument] = []
-        self._snapshot: list[Metric] = []
+        self._frozen: list[Frozen] = []
         self._page = b""
         self._page_until = float("-inf")
         self._rendering = trio.Lock()
@@ -95,7 +95,7 @@ class Metrics:
         )
         self.log_lines_dropped = self._counter("log_lines_dropped", "Log lines lost because nobody took them")
 
-        self.registry.register(_Snapshot(self))
+        self.registry.register(_Page(self))
         ProcessCollector(namespace=PREFIX.rstrip("_"), registry=self.registry)
 
     def request_done(self, method: str, route: str | None, status: int, seconds: float) -> None:
@@ -125,20 +125,17 @@ class Metrics:
         """
         async with self._rendering:
             if trio.current_time() >= self._page_until:
-                self._snapshot = list(self._collect())
+                self._frozen = list(self._freeze())
                 self._page = await trio.to_thread.run_sync(generate_latest, self.registry)
                 self._page_until = trio.current_time() + RENDERED_FOR
             return self._page
 
-    def _collect(self) -> Iterable[Metric]:
+    def _freeze(self) -> Iterable[Frozen]:
         for instrument in self._instruments:
             try:
-                yield instrument.collect()
+                yield instrument.freeze()
             except Exception:  # noqa: BLE001 - one number must not cost the page
                 _log.exception("a metric could not be read")
-        info = GaugeMetricFamily(PREFIX + "build_info", "The version that runs", labels=("version", "python"))
-        info.add_metric((VERSION, platform.python_version()), 1)
-        yield info
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         instrument = Counter(PREFIX + name, text, labels)
@@ -158,10 +155,8 @@ class Metrics:
         return instrument
 
 
-class _Snapshot(Collector):
-    """Hands the registry what the event loop copied last, so that rendering reads nothing that is being
-    written.
-    """
+class _Page(Collector):
+    """Hands the registry what the event loop copied last: rendering reads nothing that is being written."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -170,4 +165,6 @@ class _Snapshot(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        return self._metrics._snapshot  # noqa: SLF001 - one class in two halves
+        info = GaugeMetricFamily(PREFIX + "build_info", "The version that runs", labels=("version", "python"))
+        info.add_metric((VERSION, platform.python_version()), 1)
+        return [info, *(family() for family in self._metrics._frozen)]  # noqa: SLF001 - one class in two halves

@@ -2,7 +2,8 @@
 
 from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
 from econeura_daemon.webhooks.deliveries import Deliveries
-from econeura_daemon.webhooks.dispatcher import Dispatcher, open_dispatcher
+from econeura_daemon.webhooks.dispatcher import Dispatcher
+from econeura_daemon.webhooks.dispatching import open_dispatcher
 from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.policies import Policies

@@ -10,8 +10,7 @@ restarted cuts off no attempt. An attempt ends in one of three ways:
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -22,7 +21,6 @@ from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.storage import Connection, Store
-from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Subscription
 from econeura_daemon.webhooks.policies import Policies
@@ -37,10 +35,6 @@ CLAIM_BATCH = 200
 """Deliveries claimed in one transaction: enough to make its commit cheap, few enough to let others in between."""
 LONGEST_SLEEP = 5.0
 """Seconds after which the loop looks at the clock again: a step of the wall clock is noticed by then."""
-SHARED_RESCAN = 2.0
-"""Seconds between looks for what other daemons left in a shared store."""
-RESCAN = 60.0
-"""Seconds between looks into a store of our own, for what a bug or a clock step may have hidden."""
 STORE_PAUSE = 1.0
 """Seconds to wait after the store refused a claim."""
 CLOSING_SECONDS = 5.0
@@ -84,25 +78,26 @@ class Dispatcher:
         self._clock = clock
         self._rng = rng
         self._attempts = attempts
-        self._under_way: dict[str, Outgoing] = {}
-        self._suspects: set[str] = set()
+        self._under_way: dict[tuple[str, int], Outgoing] = {}
+        self._closed = False
         self._wake = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._under_way)} under way, {self._lanes.statistics()}>"
 
     @property
-    def under_way(self) -> int:
-        """How many attempts are under way."""
-        return len(self._under_way)
+    def under_way(self) -> Collection[Outgoing]:
+        """The attempts that are under way."""
+        return self._under_way.values()
 
     def wake(self) -> None:
         """Look for due deliveries now. Call on the event loop."""
         self._wake.set()
 
     def resume(self, subscription: Subscription, due_at: int) -> None:
-        """Note that something waits for a subscription that is active again. Call on the event loop."""
-        self._note(subscription, due_at)
+        """Note that something waits for a subscription. Call on the event loop."""
+        limit, standing = self._policies.max_in_flight(subscription), self._policies.standing(subscription)
+        self._lanes.waits(subscription.id, due_at, limit, standing)
         self.wake()
 
     def drain(self) -> None:
@@ -111,13 +106,19 @@ class Dispatcher:
 
     def begin(self, outgoing: Sequence[Outgoing]) -> None:
         """Send deliveries that are claimed and whose slots are taken. Call on the event loop, after the commit."""
+        if self._closed:  # the store was so slow that the drain did not wait for this commit
+            log.warning("claims are left to the next start", extra={"deliveries": len(outgoing)})
+            return
         for one in outgoing:
-            self._under_way[one.delivery_id] = one
+            self._under_way[one.delivery_id, one.number] = one
             self._attempts.start_soon(self._attempt, one, name=one.delivery_id)
+
+    def close(self) -> None:
+        """Begin nothing more: the attempts were joined."""
+        self._closed = True
 
     async def claim_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim what is due, for ever."""
-        await self.rescan()
         task_status.started()
         while True:
             self._wake = trio.Event()
@@ -130,57 +131,6 @@ class Dispatcher:
             pause = LONGEST_SLEEP if due is None else min(max((due - now) / 1000, 0), LONGEST_SLEEP)
             with trio.move_on_after(pause):
                 await self._wake.wait()
-
-    async def rescan_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Find, for ever, what others left: waiting deliveries, lapsed claims, claims that nobody works on."""
-        task_status.started()
-        while True:
-            await trio.sleep(SHARED_RESCAN if self._claimant.lease_ms is not None else RESCAN)
-            await self._recover_abandoned()
-            await self.rescan()
-
-    async def lease_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Prolong the leases of what is under way, three times a lease; without leases only sleep."""
-        task_status.started()
-        lease = self._claimant.lease_ms
-        while lease is not None:
-            await trio.sleep(lease / 3000)
-            held = list(self._under_way)
-            if held:
-                await self._store.transact(partial(claims.renew, ids=held, claimant=self._claimant))
-        await trio.sleep_forever()
-
-    async def rescan(self) -> None:
-        """Note, for every active subscription, when the first of what waits in the store is due."""
-        for subscription, due_at in await self._store.read(claims.waiting_lanes):
-            self._note(subscription, due_at)
-        self.wake()
-
-    def _note(self, subscription: Subscription, due_at: int) -> None:
-        limit, standing = self._policies.max_in_flight(subscription), self._policies.standing(subscription)
-        self._lanes.waits_too(subscription.id, due_at, limit, standing)
-
-    async def recover(self) -> None:
-        """Free what died with its claimant: earlier runs of this daemon, lapsed leases of others."""
-        now = to_ms(self._clock.now())
-        freed = await self._store.transact(partial(claims.recover, now=now, claimant=self._claimant))
-        if freed:
-            log.warning("freed deliveries whose daemon died", extra={"subscriptions": len(freed)})
-
-    async def _recover_abandoned(self) -> None:
-        """Free claims of this run that no task works on: what a bug or a lost commit left behind.
-
-        A claim is abandoned if two looks in a row find it so: between a commit and its `begin` there is a moment.
-        """
-        await self.recover()
-        claimed = await self._store.read(partial(claims.claimed, claimant=self._claimant))
-        idle = {delivery_id for delivery_id in claimed if delivery_id not in self._under_way}
-        abandoned = sorted(idle & self._suspects)
-        self._suspects = idle
-        if abandoned:
-            log.error("freed claims that nobody worked on", extra={"deliveries": abandoned[:10]})
-            now = to_ms(self._clock.now())
-            await self._store.transact(partial(claims.free, ids=abandoned, now=now))
 
     async def _claim(self, wanted: dict[str, int], now: int) -> None:
         instant = self._clock.now()
@@ -195,9 +145,15 @@ class Dispatcher:
             await self._store.transact(work)
         except StoreError as error:
             log.warning("the store refused a claim: %s", error)
-            for key, slots in wanted.items():
-                self._lanes.give(key, slots)
+            self._return(wanted)
             await trio.sleep(STORE_PAUSE)
+        except Exception:  # a bug: the loop is restarted, and must find the lanes in order
+            self._return(wanted)
+            raise
+
+    def _return(self, wanted: dict[str, int]) -> None:
+        for key, slots in wanted.items():
+            self._lanes.claim_failed(key, slots)
 
     def _claimed(
         self, wanted: dict[str, int], outgoing: Sequence[Outgoing], due: dict[str, int | None]
@@ -206,8 +162,7 @@ class Dispatcher:
         for one in outgoing:
             unused[one.subscription.id] -= 1
         for key, due_at in due.items():
-            self._lanes.waits(key, due_at)
-            self._lanes.give(key, unused[key])
+            self._lanes.claimed(key, due_at, unused[key])
         self.begin(outgoing)
 
     async def _attempt(self, one: Outgoing) -> None:
@@ -221,7 +176,7 @@ class Dispatcher:
         except Exception:
             log.exception("an attempt went unrecorded", extra={"delivery_id": one.delivery_id})
         finally:
-            del self._under_way[one.delivery_id]
+            del self._under_way[one.delivery_id, one.number]
             self._lanes.give(one.subscription.id)
             self.wake()
 
@@ -250,74 +205,3 @@ class Dispatcher:
             )
         except StoreError as error:
             log.warning("could not give a claim back: %s", error, extra={"delivery_id": one.delivery_id})
-
-
-RunLoop = Callable[[str, Callable[..., Awaitable[None]]], Callable[..., Awaitable[None]]]
-"""Wraps a loop in supervision: (name, loop) to something that a nursery can start."""
-
-
-def unsupervised(_name: str, loop: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Run a loop as it is."""
-    return loop
-
-
-@asynccontextmanager
-async def open_dispatcher(
-    *,
-    store: Store,
-    lanes: Lanes,
-    claimant: Claimant,
-    policies: Policies,
-    fan_out: SubscriptionFanOut,
-    send: Send,
-    recorder: Recorder,
-    observer: Observer,
-    clock: Clock,
-    rng: Random,
-    supervised: RunLoop = unsupervised,
-    drain_until: Callable[[], float] = lambda: float("inf"),
-) -> AsyncGenerator[Dispatcher]:
-    """Dispatch for the length of the block; leave the block drained.
-
-    Leaving waits for attempts under way until ``drain_until()`` (on Trio's clock); what is left then is given
-    back without costing an attempt.
-    """
-    async with trio.open_nursery() as loops:
-        async with trio.open_nursery() as attempts:
-            dispatcher = Dispatcher(
-                store=store,
-                lanes=lanes,
-                claimant=claimant,
-                policies=policies,
-                send=send,
-                recorder=recorder,
-                observer=observer,
-                clock=clock,
-                rng=rng,
-                attempts=attempts,
-            )
-            await dispatcher.recover()
-            fan_out.connect(dispatcher.begin, dispatcher.wake)
-            lanes.open()
-            for name, loop in (
-                ("dispatcher", dispatcher.claim_loop),
-                ("dispatcher.rescan", dispatcher.rescan_loop),
-                ("dispatcher.leases", dispatcher.lease_loop),
-            ):
-                await loops.start(supervised(name, loop))
-            try:
-                yield dispatcher
-            finally:
-                dispatcher.drain()
-                await _pass_through(store)  # what was born claimed before the drain has begun by then
-                attempts.cancel_scope.deadline = drain_until()
-        loops.cancel_scope.cancel()
-
-
-async def _pass_through(store: Store) -> None:
-    """Wait until all that was queued in the store before is committed, or the store is lost."""
-    with trio.move_on_after(CLOSING_SECONDS, shield=True):
-        try:
-            await store.transact(lambda _connection: None)
-        except StoreError as error:
-            log.warning("the store refused while draining: %s", error)

@@ -31,20 +31,28 @@ class Matcher:
 
     def __init__(self) -> None:
         self._generation: str | None = None
+        self._subscriptions: dict[str, Subscription] = {}
         self._matches: dict[str, list[Subscription]] = {}
         self._size = 0
+
+    def forget(self) -> None:
+        """Remember nothing: what was read may have been undone. Safe from any thread."""
+        self._generation = None
 
     def match(self, connection: Connection, event_type: str) -> list[Subscription]:
         """Return the active subscriptions that want events of this type."""
         generation = subscriptions.generation(connection)
         if generation != self._generation or self._size >= MAX_CACHED:
             self._matches.clear()
+            self._subscriptions.clear()
             self._size = 0
             self._generation = generation
         found = self._matches.get(event_type)
         if found is None:
-            found = subscriptions.matching(connection, candidates(event_type))
-            self._matches[event_type] = found
+            ids = subscriptions.matching(connection, candidates(event_type))
+            unknown = [key for key in ids if key not in self._subscriptions]
+            self._subscriptions |= subscriptions.by_ids(connection, unknown)
+            found = self._matches[event_type] = [self._subscriptions[key] for key in ids]
             self._size += 1 + len(found)
         return found
 
@@ -87,7 +95,7 @@ class SubscriptionFanOut:
             if subscription.id == event.about:
                 continue
             limit = self._policies.max_in_flight(subscription)
-            claimed = self._lanes.take(subscription.id, limit, self._policies.standing(subscription))
+            claimed = self._lanes.take(subscription.id, limit, now, self._policies.standing(subscription))
             birth = Birth(
                 id=new_id("del", event.occurred_at, self._rng),
                 event_id=event.id,
@@ -124,6 +132,7 @@ class SubscriptionFanOut:
         return len(births)
 
     def _return(self, outgoing: Sequence[Outgoing]) -> None:
+        self._matcher.forget()
         for one in outgoing:
             self._lanes.give(one.subscription.id)
 
@@ -133,6 +142,6 @@ class SubscriptionFanOut:
 
     def _note(self, waiting: Sequence[tuple[str, int]], now: int) -> None:
         for key, limit in waiting:
-            self._lanes.waits_too(key, now, limit)
+            self._lanes.waits(key, now, limit)
         if self._wake is not None:
             self._wake()

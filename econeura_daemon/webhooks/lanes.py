@@ -4,21 +4,23 @@ Slots are taken in two places: by the writer's thread, when an event is committe
 claimed, and by the dispatcher's loop for what waits in the store. So this is the one piece of the dispatcher
 that threads share; each method holds the lock for a few steps and never waits for anything else.
 
-Isolation, so that dead subscribers delay nobody else, however many they are:
+Isolation, so that dead and slow subscribers delay nobody else, however many they are:
 
 - a lane has its own limit, halved by an overloaded or silent receiver and raised by one with each success
   (additive increase, multiplicative decrease, as TCP does);
-- lanes whose last attempt failed share a quarter of all slots;
-- lanes that nobody has heard of yet share half of all slots with the failing ones, until a first success;
-- in either share half is for whoever comes, of the rest a lane has one slot: many are learned about at once;
-- good lanes are served first, failing ones last.
+- good lanes may have seven eighths of all slots; lanes that nobody has heard of yet and failing ones share half
+  of them, the failing ones a quarter; good lanes are served first, failing ones last;
+- of each share three quarters (of the smaller ones half) are for whoever comes; of the rest a lane has one slot;
+- of the lanes that wait, the one with the fewest attempts under way comes first (max-min fairness), and of equal
+  ones the one that waits longest.
 """
 
 import enum
-import heapq
 import threading
 
 import attrs
+
+from econeura_daemon.webhooks.turns import Timers, Turns
 
 REMEMBERED = 10_000
 """Lanes that are kept although nothing is to be done for them: what is known of them is worth some memory."""
@@ -44,10 +46,8 @@ class _Lane:
     in_flight: int = 0
     due_at: int | None = None
     """When the first of what waits in the store is due, in milliseconds; None: nothing waits."""
-
-    @property
-    def room(self) -> int:
-        return self.allowed - self.in_flight
+    claiming: bool = False
+    """The dispatcher asks the store for what is due."""
 
 
 @attrs.frozen
@@ -62,15 +62,15 @@ class LaneStatistics:
 
 
 class Lanes:
-    """Slots for attempts. Safe to call from any thread."""
+    """Slots for attempts. Safe to call from any thread. Instants are milliseconds since the epoch."""
 
     def __init__(self, max_in_flight: int) -> None:
         self._lock = threading.Lock()
         self._max = max_in_flight
         self._lanes: dict[str, _Lane] = {}
         self._in_flight = [0 for _ in Standing]
-        self._due: list[list[tuple[int, str]]] = [[] for _ in Standing]
-        """By standing: a heap of (due, lane) of the lanes that wait and have room."""
+        self._turns = [Turns() for _ in Standing]
+        self._timers = Timers()
         self._closed = True
 
     def open(self) -> None:
@@ -88,67 +88,68 @@ class Lanes:
         with self._lock:
             self._max = max_in_flight
 
-    def take(self, subscription_id: str, limit: int, standing: Standing = Standing.FRESH) -> bool:
-        """Take a slot for a delivery that was just born, if nothing older of its lane waits.
+    def take(self, subscription_id: str, limit: int, now: int, standing: Standing = Standing.FRESH) -> bool:
+        """Take a slot for a delivery that was just born, if nothing of its lane is due that is older.
 
         ``standing`` is that of a lane which is not known yet.
         """
         with self._lock:
             lane = self._lane(subscription_id, limit, standing)
-            if lane.due_at is not None or self._grant(lane, 1) == 0:
+            if (lane.due_at is not None and lane.due_at <= now) or self._grant(lane, 1) == 0:
                 return False
-            self._occupy(lane, 1)
+            self._occupy(subscription_id, lane, 1)
             return True
 
     def take_due(self, now: int, most: int) -> dict[str, int]:
         """Take up to ``most`` slots for lanes of which something is due; return how many for which.
 
-        The lane whose turn is longest due comes first. One without room waits for its own next free slot.
+        The caller asks the store and then tells `claimed`.
         """
         granted: dict[str, int] = {}
         with self._lock:
-            for due in self._due:
-                while due and most > 0 and due[0][0] <= now:
-                    lane = self._first(due)
-                    if lane is None:
-                        continue
-                    key = due[0][1]
+            for woken in self._timers.due(now):
+                self._queue(woken, self._lanes[woken], now)
+            for turns in self._turns:
+                while most > 0 and (key := turns.first()) is not None:
+                    lane = self._lanes[key]
                     slots = self._grant(lane, most)
                     if slots == 0:
-                        break  # neither has anyone behind it a chance
-                    heapq.heappop(due)
-                    if key not in granted:
-                        self._occupy(lane, slots)
-                        granted[key] = slots
-                        most -= slots
+                        break  # neither has anyone behind it a chance: they have as many under way, or more
+                    lane.claiming = True
+                    self._occupy(key, lane, slots)
+                    granted[key] = slots
+                    most -= slots
         return granted
 
-    def give(self, subscription_id: str, slots: int = 1) -> None:
-        """Give slots back."""
-        if slots == 0:
-            return
+    def claimed(self, subscription_id: str, due_at: int | None, unused: int) -> None:
+        """A claim ended: the first of what still waits is due at ``due_at``; ``unused`` slots come back."""
         with self._lock:
             lane = self._lanes[subscription_id]
-            self._occupy(lane, -slots)
-            self._forget_or_queue(subscription_id, lane)
+            lane.claiming = False
+            lane.due_at = due_at
+            self._occupy(subscription_id, lane, -unused)
 
-    def waits(self, subscription_id: str, due_at: int | None) -> None:
-        """Note when the first of what waits in the store for this lane is due; None: nothing waits."""
+    def claim_failed(self, subscription_id: str, slots: int) -> None:
+        """A claim failed: its slots come back, and what was due still is."""
         with self._lock:
-            lane = self._lanes.get(subscription_id)
-            if lane is not None:
-                lane.due_at = due_at
-                self._forget_or_queue(subscription_id, lane)
+            lane = self._lanes[subscription_id]
+            lane.claiming = False
+            self._occupy(subscription_id, lane, -slots)
 
-    def waits_too(
+    def give(self, subscription_id: str) -> None:
+        """Give a slot back."""
+        with self._lock:
+            self._occupy(subscription_id, self._lanes[subscription_id], -1)
+
+    def waits(
         self, subscription_id: str, due_at: int, limit: int, standing: Standing = Standing.FRESH
     ) -> None:
-        """Note that something more waits in the store for this lane, due at ``due_at``."""
+        """Note that something waits in the store for this lane, due at ``due_at``."""
         with self._lock:
             lane = self._lane(subscription_id, limit, standing)
             if lane.due_at is None or due_at < lane.due_at:
                 lane.due_at = due_at
-                self._forget_or_queue(subscription_id, lane)
+                self._queue(subscription_id, lane, None)
 
     def succeeded(self, subscription_id: str) -> None:
         """A receiver took a delivery: its lane widens by one."""
@@ -168,16 +169,13 @@ class Lanes:
                 self._stand(subscription_id, lane, Standing.FAILING)
 
     def next_due(self) -> int | None:
-        """Return when the first waiting lane that could have a slot is due, in milliseconds; None: none is."""
+        """Return when `take_due` could find something: 0 for at once, None for not before something changes."""
         with self._lock:
-            instants = []
-            for due in self._due:
-                lane = None
-                while due and lane is None:
-                    lane = self._first(due)
-                if lane is not None and self._grant(lane, 1) > 0:
-                    instants.append(due[0][0])
-            return min(instants, default=None)
+            for turns in self._turns:
+                key = turns.first()
+                if key is not None and self._grant(self._lanes[key], 1) > 0:
+                    return 0
+            return None if self._closed else self._timers.next()
 
     def statistics(self) -> LaneStatistics:
         """Tell how full the lanes are."""
@@ -205,39 +203,46 @@ class Lanes:
         if self._closed:
             return 0
         good, fresh, failing = self._in_flight
-        room = min(most, lane.room, self._max - good - fresh - failing)
-        if lane.standing is not Standing.GOOD:
+        room = min(most, lane.allowed - lane.in_flight, self._max - good - fresh - failing)
+        if lane.standing is Standing.GOOD:
+            share = max(1, self._max - self._max // 8)
+            room = min(room, share - good)
+            uncrowded = share - share // 4 - good
+        else:
             share = max(1, self._max // 2)
             room = min(room, share - fresh - failing)
             if lane.standing is Standing.FAILING:
                 share = max(1, self._max // 4)
                 room = min(room, share - failing)
             uncrowded = share // 2 - self._in_flight[lane.standing]
-            room = min(room, max(uncrowded, 0 if lane.in_flight else 1))
-        return max(0, room)
+        return max(0, min(room, max(uncrowded, 0 if lane.in_flight else 1)))
 
-    def _occupy(self, lane: _Lane, slots: int) -> None:
+    def _occupy(self, key: str, lane: _Lane, slots: int) -> None:
         lane.in_flight += slots
         self._in_flight[lane.standing] += slots
+        self._queue(key, lane, None)
 
     def _stand(self, key: str, lane: _Lane, standing: Standing) -> None:
+        self._turns[lane.standing].remove(key)
         self._in_flight[lane.standing] -= lane.in_flight
         self._in_flight[standing] += lane.in_flight
         lane.standing = standing
-        self._forget_or_queue(key, lane)
+        self._queue(key, lane, None)
 
-    def _first(self, due: list[tuple[int, str]]) -> _Lane | None:
-        """Return the lane at the top of a heap; drop the entry and return None if it does not hold any more."""
-        at, key = due[0]
-        lane = self._lanes.get(key)
-        if lane is not None and lane.due_at == at and lane.room > 0 and due is self._due[lane.standing]:
-            return lane
-        heapq.heappop(due)
-        return None
+    def _queue(self, key: str, lane: _Lane, now: int | None) -> None:
+        """Put the lane where it belongs: among those whose turn comes, among the timers, or nowhere.
 
-    def _forget_or_queue(self, key: str, lane: _Lane) -> None:
-        if lane.due_at is not None:
-            if lane.room > 0:
-                heapq.heappush(self._due[lane.standing], (lane.due_at, key))
-        elif lane.in_flight == 0 and len(self._lanes) > REMEMBERED:
+        Only `take_due` knows the time; what may be due before goes through the timers.
+        """
+        turns = self._turns[lane.standing]
+        is_ready = key in turns or (now is not None and lane.due_at is not None and lane.due_at <= now)
+        if lane.due_at is None or lane.claiming or lane.allowed <= lane.in_flight:
+            turns.remove(key)
+            self._timers.remove(key)
+        elif is_ready:
+            turns.put(key, lane.in_flight)
+            self._timers.remove(key)
+        else:
+            self._timers.put(key, lane.due_at)
+        if lane.due_at is None and lane.in_flight == 0 and len(self._lanes) > REMEMBERED:
             del self._lanes[key]

@@ -74,6 +74,7 @@ class Subscription:
     url: str
     patterns: tuple[str, ...]
     secrets: tuple[Secret, ...] = attrs.field(repr=False)
+    """Empty: the daemon's own secret signs (``webhooks.secret``), whichever it is at the time."""
     active: bool
     created_at: int
     updated_at: int

@@ -10,7 +10,7 @@ from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, EventLog
-from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage import Connection, Store, Work
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, DeliveryStatus, Outgoing
 from econeura_daemon.webhooks.policies import Policies
@@ -27,6 +27,7 @@ LAST_DELIVERY_EVERY = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between tries to record while the store refuses."""
 CLOSING_SECONDS = 5.0
+ABOUT_WEBHOOKS = "webhook."
 SYSTEM_SOURCE = "econeura-daemon"
 
 
@@ -59,14 +60,21 @@ class Recorder:
         policy = self._policies.retry(outgoing.subscription)
         step = next_step(outcome, outgoing.number, outgoing.max_attempts, policy, now, self._rng)
         work = partial(self._write, outgoing=outgoing, outcome=outcome, step=step, now=now)
+        try:
+            await self._until_written(work, outgoing)
+        except trio.Cancelled:
+            # A second time does no harm: the claim is gone then.
+            with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                await self._until_written(work, outgoing)
+            raise
+        self._adapt(outgoing, outcome)
+        return step
+
+    async def _until_written(self, work: Work[None], outgoing: Outgoing) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
                 await self._store.transact(work)
-            except trio.Cancelled:
-                with trio.move_on_after(CLOSING_SECONDS, shield=True):
-                    await self._store.transact(work)  # a second time does no harm: the claim is gone then
-                raise
             except StoreError as error:
                 log.warning(
                     "an outcome waits for the store: %s", error, extra={"delivery_id": outgoing.delivery_id}
@@ -74,9 +82,7 @@ class Recorder:
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                break
-        self._adapt(outgoing, outcome)
-        return step
+                return
 
     def _write(
         self, connection: Connection, *, outgoing: Outgoing, outcome: AttemptOutcome, step: Step, now: int
@@ -92,7 +98,7 @@ class Recorder:
                 status, next_at = DeliveryStatus.RETRYING, at_ms
                 self._note_failure(connection, key, now)
                 limit = self._policies.max_in_flight(outgoing.subscription)
-                connection.after_commit(partial(self._lanes.waits_too, key, at_ms, limit))
+                connection.after_commit(partial(self._lanes.waits, key, at_ms, limit))
             case Failed(_, disable):
                 status, next_at = DeliveryStatus.FAILED, None
                 self._note_failure(connection, key, now)
@@ -119,8 +125,11 @@ class Recorder:
         instant = self._clock.now()
         reason = "the receiver answered 410 Gone"
         key = outgoing.subscription.id
-        if not subscriptions.disable(connection, key, reason, now, new_id("gen", instant, self._rng)):
+        token = new_id("gen", instant, self._rng)
+        if not subscriptions.disable(connection, outgoing.subscription, reason, now, token):
             return
+        if outgoing.event_type.startswith(ABOUT_WEBHOOKS):
+            return  # failing to deliver such an event makes no further one: N of them would make N²
         event = Event.make(
             id=new_id("evt", instant, self._rng),
             type="webhook.subscription_disabled",

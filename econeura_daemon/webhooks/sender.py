@@ -19,7 +19,7 @@ from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.core.settings import WebhookSettings
 from econeura_daemon.telemetry import child, parse_traceparent
 from econeura_daemon.webhooks.answers import MAX_KEPT, MAX_READ, kept_headers, retry_after_ms
-from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Subscription
+from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Secret, Subscription
 from econeura_daemon.webhooks.signing import Signer
 from econeura_daemon.wire import AnswerTooLargeError
 
@@ -83,7 +83,9 @@ class Sender:
         self.use(settings)
 
     def use(self, settings: WebhookSettings) -> None:
-        """Take the time limits of ``settings`` from the next attempt on."""
+        """Take time limits and the daemon's own secret from ``settings``, from the next attempt on."""
+        self._own_secrets = () if settings.secret is None else (Secret(settings.secret),)
+        self._prepared.clear()
         self._timeout_ms = settings.timeout_ms
         self._extensions = {"timeout": {"connect": settings.connect_timeout_ms / 1000}}
 
@@ -172,7 +174,7 @@ class Sender:
                 for name, value in subscription.headers.items()
             ),
         ]
-        prepared = _Prepared(subscription, url, headers, Signer.of(subscription.secrets))
+        prepared = _Prepared(subscription, url, headers, Signer.of(subscription.secrets or self._own_secrets))
         if len(self._prepared) >= _MAX_PREPARED:
             self._prepared.clear()
         self._prepared[subscription.id] = prepared

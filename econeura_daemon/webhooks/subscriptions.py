@@ -1,14 +1,16 @@
 """Subscriptions as users handle them: create, read, change, pause, delete."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any
 
 import attrs
+import trio
 
 from econeura_daemon.core.clock import Clock, format_ms, to_ms
-from econeura_daemon.core.errors import NotFoundError
+from econeura_daemon.core.errors import NotFoundError, StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.storage import Connection, Store
@@ -19,12 +21,17 @@ from econeura_daemon.webhooks.signing import new_secret
 from econeura_daemon.webhooks.store import claims
 from econeura_daemon.webhooks.store import subscriptions as sql
 from econeura_daemon.webhooks.store.claims import Claimant
+from econeura_daemon.wire import EgressGuard, check_url
+
+log = logging.getLogger(__name__)
 
 Also = Callable[[Connection, Subscription], None]
 Resumed = Callable[[Subscription, int], None]
 
 CANCEL_BATCH = 1000
 """Deliveries canceled in one transaction: deleting a subscription with a backlog stops nobody's writes."""
+FINISH_EVERY = 60.0
+"""Seconds between looks for deletions that were cut off."""
 PAUSED = "paused by a user"
 _SENSITIVE = ("auth", "cookie", "key", "secret", "signature", "token")
 
@@ -53,14 +60,17 @@ class Subscriptions:
     async def create(self, command: CreateSubscription, also: Also | None = None) -> Subscription:
         """Create a subscription; ``also`` runs in the same transaction.
 
-        Without a secret the daemon's (``webhooks.secret``) signs, or a new one is made.
+        Without a secret the daemon's own (``webhooks.secret``) signs, whichever that is at the time; if it has
+        none, a new one is made.
         """
         instant = self._clock.now()
         now = to_ms(instant)
-        secret = command.secret or self._policies.settings.secret or new_secret(self._rng.randbytes)
+        secrets: tuple[Secret, ...] = ()
+        if command.secret is not None or self._policies.settings.secret is None:
+            secrets = (Secret(command.secret or new_secret(self._rng.randbytes)),)
         subscription = Subscription(
             id=new_id("sub", instant, self._rng),
-            secrets=(Secret(secret),),
+            secrets=secrets,
             created_at=now,
             updated_at=now,
             disabled_reason=None if command.active else PAUSED,
@@ -74,6 +84,15 @@ class Subscriptions:
 
         await self._store.transact(work)
         return subscription
+
+    def secret_of(self, subscription: Subscription) -> str | None:
+        """Return the secret that signs now; None: there is none, and nothing can be delivered."""
+        return subscription.secrets[0].text if subscription.secrets else self._policies.settings.secret
+
+    def warnings(self, subscription: Subscription) -> list[str]:
+        """Return what will keep deliveries from arriving, as far as it can be seen now."""
+        guard = EgressGuard(self._policies.settings.allowed_networks)
+        return [flaw.message for flaw in check_url(subscription.url, guard)]
 
     async def get(self, subscription_id: str) -> Subscription:
         """Return the subscription. Raises `NotFoundError`."""
@@ -91,7 +110,6 @@ class Subscriptions:
         Raises `NotFoundError`, and `InvalidInputError` if the result does not fit.
         """
         now = to_ms(self._clock.now())
-        token = self._token()
 
         def work(connection: Connection) -> Subscription:
             before = _found(sql.get_for_update(connection, subscription_id), subscription_id)
@@ -103,7 +121,7 @@ class Subscriptions:
                 disabled_reason=None if body.active else reason,
                 **_body_fields(body),
             )
-            sql.replace(connection, after, token)
+            sql.replace(connection, after, self._token())
             due_at = claims.next_due(connection, subscription_id) if after.active else None
             if due_at is not None:
                 connection.after_commit(partial(self._resumed, after, due_at))
@@ -117,22 +135,36 @@ class Subscriptions:
         Raises `NotFoundError`.
         """
         now = to_ms(self._clock.now())
-        token = self._token()
 
         def work(connection: Connection) -> int:
             before = _found(sql.get_for_update(connection, subscription_id), subscription_id)
-            after = attrs.evolve(before, active=False, deleted=True, updated_at=now)
-            sql.replace(connection, after, token)
+            # What stays is the address of its deliveries, not the key.
+            after = attrs.evolve(before, active=False, deleted=True, updated_at=now, secrets=())
+            sql.replace(connection, after, self._token())
             return claims.cancel_some(connection, subscription_id, CANCEL_BATCH, self._claimant)
 
-        canceled = await self._store.transact(work)
-        if canceled == CANCEL_BATCH:
+        if await self._store.transact(work) >= CANCEL_BATCH:
             await self._cancel_rest(subscription_id)
 
     async def finish_deletions(self) -> None:
-        """Cancel what is still owed to deleted subscriptions: a deletion may have been cut off."""
+        """Cancel what is still owed to deleted subscriptions.
+
+        A deletion may have been cut off, and another daemon may have published while it was under way.
+        """
         for subscription_id in await self._store.read(claims.deleted_with_rest):
             await self._cancel_rest(subscription_id)
+
+    async def finish_deletions_loop(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Finish deletions for ever."""
+        task_status.started()
+        while True:
+            try:
+                await self.finish_deletions()
+            except StoreError as error:
+                log.warning("could not finish deletions: %s", error)
+            await trio.sleep(FINISH_EVERY)
 
     async def _cancel_rest(self, subscription_id: str) -> None:
         cancel = partial(
@@ -142,11 +174,12 @@ class Subscriptions:
             pass
 
     def _token(self) -> str:
+        """Return a new generation: made inside the work, so that a work that runs again makes another one."""
         return new_id("gen", self._clock.now(), self._rng)
 
 
-def subscription_json(subscription: Subscription, *, reveal: bool) -> dict[str, Any]:
-    """Return the subscription as the API shows it; ``reveal`` shows the secret, elsewhere it is masked.
+def subscription_json(subscription: Subscription, *, reveal: str | None = None) -> dict[str, Any]:
+    """Return the subscription as the API shows it, with the secret ``reveal``; without one it is masked.
 
     ``lastDelivery`` is when an attempt to it last ended, to the second while all goes well.
     """
@@ -155,12 +188,12 @@ def subscription_json(subscription: Subscription, *, reveal: bool) -> dict[str, 
         name: "***" if any(word in name.lower() for word in _SENSITIVE) else text
         for name, text in subscription.headers.items()
     }
-    current = subscription.secrets[0].text
+    current = subscription.secrets[0].text if subscription.secrets else ""
     last = subscription.last_delivery_at
     return {
         "id": subscription.id,
         **body,
-        "secret": current if reveal else masked(current),
+        "secret": reveal or masked(current),
         "disabledReason": subscription.disabled_reason,
         "failureCount": subscription.failure_count,
         "lastDelivery": None if last is None else format_ms(last),

@@ -52,7 +52,7 @@ class Connector:
             raise httpx.ConnectError(f"the name {host!r} has no address")
         for address in addresses:
             self._guard.check(address)
-        return await _connect_to_one(addresses[:MAX_ADDRESSES], port, deadline, timeout)
+        return await _connect_to_one(addresses[:MAX_ADDRESSES], port, deadline)
 
     async def context(self) -> ssl.SSLContext:
         """Return the one TLS context: reading the system's certificates takes tens of ms, so in a thread."""
@@ -86,20 +86,20 @@ class Connector:
 
 
 async def _connect_to_one(
-    addresses: Sequence[IPv4Address | IPv6Address], port: int, deadline: float, timeout: float
+    addresses: Sequence[IPv4Address | IPv6Address], port: int, deadline: float
 ) -> trio.SocketStream:
     failures: list[str] = []
     timed_out = False
     for place, address in enumerate(addresses):
-        left = deadline - trio.current_time()
-        with trio.move_on_after(max(0, left / (len(addresses) - place))) as scope:
+        share = max(0, deadline - trio.current_time()) / (len(addresses) - place)
+        with trio.move_on_after(share) as scope:
             outcome = await _connect(address, port)
             if isinstance(outcome, trio.SocketStream):
                 return outcome
             failures.append(outcome)
         if scope.cancelled_caught:
             timed_out = True
-            failures.append(f"no connection to {_name(address, port)} within {_ms(timeout)} ms")
+            failures.append(f"no connection to {_name(address, port)} within {_ms(share)} ms")
     raise (httpx.ConnectTimeout if timed_out else httpx.ConnectError)("; ".join(dict.fromkeys(failures)))
 
 

@@ -26,7 +26,7 @@ class _Lookup:
 
     done: trio.Event = attrs.field(factory=trio.Event)
     addresses: list[IPv4Address | IPv6Address] = attrs.field(factory=list)
-    error: str | None = None
+    error: str | None = "the look-up was abandoned"
 
 
 class Resolver:
@@ -60,10 +60,10 @@ class Resolver:
             answers = await trio.to_thread.run_sync(
                 _getaddrinfo, host, abandon_on_cancel=True, limiter=self._limiter
             )
-            lookup.addresses = _in_order(answers)
+            lookup.addresses, lookup.error = _in_order(answers), None
         except socket.gaierror as error:
             lookup.error = f"the name {host!r} cannot be resolved: {error.strerror or error}"
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # no form for the DNS; no thread to be had
             lookup.error = f"the name {host!r} cannot be resolved: {error}"
         finally:
             del self._pending[host]

@@ -65,14 +65,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._connector = connector
         self._backend = _Backend(connector, max_answer_bytes)
         self._pools: OrderedDict[Origin, _OriginPool] = OrderedDict()  # the least recently used first
+        self._retired: list[_OriginPool] = []
 
     def __repr__(self) -> str:
         busy = sum(1 for pool in self._pools.values() if pool.users)
         return f"<GuardedTransport: {len(self._pools)} origins, {busy} busy>"
 
     def use(self, guard: EgressGuard) -> None:
-        """Ask another guard from the next connection on; connections that are open were allowed, and stay."""
+        """Ask another guard from the next request on; what is under way ends on the connection that it has."""
         self._connector.use(guard)
+        self._retired += self._pools.values()  # their connections went past the old guard
+        self._pools.clear()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return the answer's head, its body still to be read."""
@@ -100,12 +103,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._close([self._pools.pop(origin) for origin in list(self._pools)])
+        pools = [*self._pools.values(), *self._retired]
+        self._pools.clear()
+        self._retired.clear()
+        await self._close(pools)
 
     async def drop_idle(self, before: float) -> None:
-        """Close the pools that nobody has used since ``before`` (Trio's clock)."""
+        """Close the pools that nobody has used since ``before`` (Trio's clock), and those of an old guard."""
         idle = [key for key, pool in self._pools.items() if not pool.users and pool.idle_since <= before]
-        await self._close([self._pools.pop(key) for key in idle])
+        unused = [pool for pool in self._retired if not pool.users]
+        self._retired = [pool for pool in self._retired if pool.users]
+        await self._close([self._pools.pop(key) for key in idle] + unused)
 
     async def _enter(self, origin: Origin) -> _OriginPool:
         context = await self._connector.context() if origin[0] == b"https" else None

@@ -64,6 +64,8 @@ async def test_answers_keep_their_order_without_repeats_and_the_second_is_of_the
         socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
         OSError("too many open files"),
         UnicodeError("label too long"),
+        ValueError("embedded null character"),
+        RuntimeError("can't start new thread"),
     ],
 )
 async def test_a_failed_look_up_is_told_in_words(dns, error):
@@ -138,6 +140,23 @@ async def test_who_is_cancelled_leaves_the_look_up_to_the_others(dns):
             await trio.testing.wait_all_tasks_blocked()
             answer.set()
     assert found == [ip_address("192.0.2.9")]
+
+
+async def test_who_still_waits_when_the_block_is_left_is_told(dns):
+    dns["a.example"] = threading.Event()
+    told = []
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+
+            async def ask():
+                with pytest.raises(httpx.ConnectError, match="abandoned"):
+                    await resolve("a.example")
+                told.append(True)
+
+            async with open_resolver() as resolve:
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+    assert told
 
 
 async def test_leaving_the_block_does_not_wait_for_a_look_up_that_hangs(dns):

@@ -163,7 +163,7 @@ async def test_a_daemon_whose_lease_lapsed_cannot_overwrite_what_another_recorde
 
 
 async def idle(rig):
-    return rig.dispatcher.under_way == 0
+    return len(rig.dispatcher.under_way) == 0
 
 
 async def test_an_event_of_one_daemon_wakes_those_who_follow_the_log_at_another(postgres_url, tmp_path):

@@ -95,6 +95,15 @@ class App:
             await trio.sleep(0.05)
         await send({"type": "http.response.body", "body": b": end\n", "more_body": False})
 
+    async def do_converse(self, scope, receive, send):
+        """Answers a body while it comes."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
     async def do_begun(self, scope, receive, send):
         """Has begun its answer, which says how long it is, when it waits."""
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
@@ -111,6 +120,17 @@ class App:
     async def do_large(self, scope, receive, send):
         """Sends more at once than any socket buffer holds."""
         await answer(send, b"x" * 64_000_000)
+
+    async def do_gives_up(self, scope, receive, send):
+        """Ends a write by a time-out of its own, and goes on as if nothing had happened."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(0.2):
+            await send({"type": "http.response.body", "body": b"x" * 64_000_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b"END", "more_body": False})
+
+    async def do_gives_up_at_the_end(self, scope, receive, send):
+        with trio.move_on_after(0.2):
+            await answer(send, b"x" * 64_000_000)
 
     async def do_fail(self, scope, receive, send):
         raise ValueError("the secret is swordfish")

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from econeura_daemon.api import CATALOGUE, scope_of
+from econeura_daemon.api import scope_of
 from econeura_daemon.api.app import ROUTES
 from econeura_daemon.core.errors import (
     EgressRefusedError,
@@ -18,8 +18,8 @@ from econeura_daemon.core.errors import (
     StoreUnavailableError,
 )
 from econeura_daemon.core.settings import HttpSettings, Settings
-from econeura_daemon.server import Principal, Scope
-from tests.support.api_world import open_sqlite_world, open_world
+from econeura_daemon.server import PROBLEMS, Principal, Scope
+from tests.support.api_world import open_stored_world, open_world
 from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "a", "data": {}}
@@ -36,7 +36,7 @@ GETS = [route.path for route in ROUTES if route.method == "GET" and route.path !
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
@@ -54,12 +54,26 @@ async def ids(world):
     }
 
 
+def receive_once(receive):
+    """Deliver one message, and then never another."""
+    asked = False
+
+    async def once():
+        nonlocal asked
+        if asked:
+            await trio.sleep_forever()
+        asked = True
+        return await receive()
+
+    return once
+
+
 def filled(path, ids):
     return path.replace("{id}", ids.get(path, ""))
 
 
 def check_problem(answer, slug):
-    status, title = CATALOGUE[slug]
+    status, title = PROBLEMS[slug]
     document = answer.json()
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert (answer.status_code, document["type"]) == (status, f"/problems/{slug}"), answer.text
@@ -82,6 +96,25 @@ async def test_head_answers_as_get_does_without_a_body(world, ids, path):
     assert head.content == b""
     assert head.headers["Content-Type"] == got.headers["Content-Type"]
     assert int(head.headers["Content-Length"]) > 0
+
+
+async def test_head_sends_no_byte_of_a_body_to_the_server(world):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "HEAD", "scheme": "http",
+        "path": "/v1/events", "raw_path": b"/v1/events", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost:3001")], "client": ("127.0.0.1", 4000), "server": ("localhost", 3001),
+    }  # fmt: skip
+    await world.asgi(scope, receive_once(receive), send)
+    assert len(sent) > 1
+    assert b"".join(sent) == b""
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
@@ -176,7 +209,7 @@ async def test_a_key_that_is_not_there_yet_is_a_400(world, key):
 
 async def test_a_body_over_the_limit_is_a_413_and_one_at_the_limit_is_not(tmp_path):
     settings = Settings(http=HttpSettings(max_body_bytes=2048))
-    async with open_sqlite_world(tmp_path, settings=settings) as world:
+    async with open_stored_world(tmp_path, settings=settings) as world:
         head, tail = b'{"type":"a","data":{"x":"', b'"}}'
         for size in (2048, 2049):
             content = head + b"x" * (size - len(head) - len(tail)) + tail
@@ -272,7 +305,7 @@ async def test_a_token_reaches_what_its_scopes_say_and_no_more(tmp_path):
             scope = text.removeprefix("eco_")
             return Principal(text, frozenset([Scope(scope)])) if scope in set(Scope) else None
 
-    async with open_sqlite_world(tmp_path, tokens=Tokens(), auth_required=True) as world:
+    async with open_stored_world(tmp_path, tokens=Tokens(), auth_required=True) as world:
         for route in ROUTES:
             path = route.path.replace("{id}", "x")
             if route.scope is None or path == "/v1/stream":

@@ -3,12 +3,12 @@
 import pytest
 import trio
 
-from tests.support.api_world import open_sqlite_world
+from tests.support.api_world import open_stored_world
 
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
@@ -50,7 +50,10 @@ async def test_an_id_that_is_kept_already_answers_200_and_makes_no_new_delivery(
     again = await world.post("/v1/events", {"type": "b", "data": {"x": 1}, "id": "mine"})
     assert first.status_code == 202
     assert again.status_code == 200
-    assert again.json()["data"] == {"id": "mine", "deliveries": 1, "duplicate": True}
+    told = again.json()["data"]
+    assert (told["id"], told["deliveries"], told["duplicate"]) == ("mine", 1, True)
+    kept = (await world.client.get("/v1/events/mine")).json()["data"]
+    assert {name: told[name] for name in kept} == kept
     assert (await world.counts())["deliveries"] == 1
 
 

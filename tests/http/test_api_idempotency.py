@@ -8,11 +8,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.api.idempotency import MAX_KEPT_BYTES
-from econeura_daemon.core.errors import EconeuraError, OutcomeUnknownError, StoreUnavailableError
+from econeura_daemon.core.errors import OutcomeUnknownError, StoreUnavailableError
 from econeura_daemon.core.settings import HttpSettings, Settings
 from econeura_daemon.server import ALL_SCOPES, Principal
 from econeura_daemon.storage.idempotency import SWEEP
-from tests.support.api_world import open_sqlite_world, open_world
+from tests.support.api_world import open_stored_world, open_world
+from tests.support.held_stores import Gate, Queue
 from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "order.paid", "data": {"n": 1}}
@@ -26,43 +27,12 @@ POSTS = [
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
 def row_counts(counts):
     return {name: count for name, count in counts.items() if name != "idempotency_keys"}
-
-
-class Gate:
-    """A store before which works wait, and which can be told to fail once the work has run."""
-
-    def __init__(self, inner):
-        self._inner = inner
-        self.open = trio.Event()
-        self.arrived = 0
-        self.after = None
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    async def ingest(self, work):
-        return await self._gated(self._inner.ingest, work)
-
-    async def transact(self, work):
-        return await self._gated(self._inner.transact, work)
-
-    async def _gated(self, commit, work):
-        self.arrived += 1
-        await self.open.wait()
-
-        def whole(connection):
-            result = work(connection)
-            if self.after is not None:
-                self.after(connection)
-            return result
-
-        return await commit(whole)
 
 
 @pytest.mark.parametrize(("path", "body", "_"), POSTS)
@@ -108,7 +78,7 @@ async def test_a_key_belongs_to_its_token(tmp_path):
         def authenticate(self, text, now):
             return Principal(text, ALL_SCOPES)
 
-    async with open_sqlite_world(tmp_path, tokens=Tokens()) as world:
+    async with open_stored_world(tmp_path, tokens=Tokens()) as world:
         for token in ("eco_one", "eco_two"):
             answer = await world.post(
                 "/v1/events", EVENT, idempotency_key="k", authorization=f"Bearer {token}"
@@ -222,39 +192,6 @@ async def test_a_deed_whose_outcome_was_unknown_is_found_by_the_retry():
             assert (await world.counts())["events"] == 1
 
 
-class Queue:
-    """A store whose works happen in their order once it is open, whether somebody still waits or not."""
-
-    def __init__(self, inner, nursery):
-        self._inner = inner
-        self._nursery = nursery
-        self.open = trio.Event()
-        self.arrived = 0
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    async def ingest(self, work):
-        self.arrived += 1
-        place, done, came = self.arrived, trio.Event(), []
-
-        async def run():
-            await self.open.wait()
-            for _ in range(place * 10):  # behind those that came before
-                await trio.lowlevel.checkpoint()
-            try:
-                came.append(await self._inner.ingest(work))
-            except EconeuraError as error:
-                came.append(error)
-            done.set()
-
-        self._nursery.start_soon(run)
-        await done.wait()
-        if isinstance(came[0], Exception):
-            raise came[0]
-        return came[0]
-
-
 async def test_a_request_whose_client_left_is_done_once_and_answered_to_the_retry():
     async with open_inline_store() as store, trio.open_nursery() as works:
         queue = Queue(store, works)
@@ -346,7 +283,7 @@ async def test_of_events_only_ids_and_counts_are_kept(world):
 
 async def test_a_batch_of_a_thousand_long_ids_is_replayed_whole(tmp_path):
     settings = Settings(http=HttpSettings(max_body_bytes=4 * 1024 * 1024))
-    async with open_sqlite_world(tmp_path, settings=settings) as world:
+    async with open_stored_world(tmp_path, settings=settings) as world:
         events = [{**EVENT, "id": f"{number:0128d}"} for number in range(1000)]
         first = await world.post("/v1/events/batch", {"events": events}, idempotency_key="k")
         again = await world.post("/v1/events/batch", {"events": events}, idempotency_key="k")

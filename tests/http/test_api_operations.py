@@ -9,12 +9,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from econeura_daemon._version import VERSION
 from econeura_daemon.api.app import ROUTES
 from econeura_daemon.telemetry import ComponentHealth
-from tests.support.api_world import open_sqlite_world
+from tests.support.api_world import open_stored_world
 
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 

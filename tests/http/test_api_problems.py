@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from econeura_daemon.api import CATALOGUE, scope_of
+from econeura_daemon.api import scope_of
 from econeura_daemon.core.errors import (
     ConflictError,
     OutcomeUnknownError,
@@ -15,7 +15,7 @@ from econeura_daemon.core.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from econeura_daemon.server import Principal, Scope
+from econeura_daemon.server import PROBLEMS, Principal, Scope
 from tests.http.server_rig import serving
 from tests.support.api_world import open_world
 from tests.support.inline_store import open_inline_store
@@ -118,7 +118,7 @@ async def reach(slug, rig, store):
 
 @pytest.mark.parametrize("slug", SLUGS)
 async def test_every_documented_slug_is_reached(slug):
-    status, title = CATALOGUE[slug]
+    status, title = PROBLEMS[slug]
     with trio.fail_after(20):
         async with open_inline_store() as store, open_world(store) as world:
             async with serving(

@@ -9,7 +9,7 @@ import trio
 from econeura_daemon.api import scope_of
 from econeura_daemon.api.app import ROUTES
 from tests.http.server_rig import Client, request, serving
-from tests.support.api_world import open_sqlite_world
+from tests.support.api_world import open_stored_world
 
 EVENT = json.dumps({"type": "order.paid", "data": {"n": 1}}).encode()
 JSON = "Content-Type: application/json\r\n"
@@ -18,7 +18,7 @@ JSON = "Content-Type: application/json\r\n"
 @pytest.fixture
 async def rig(tmp_path):
     with trio.fail_after(60):
-        async with open_sqlite_world(tmp_path) as world, serving(world.app, scope_of=scope_of) as opened:
+        async with open_stored_world(tmp_path) as world, serving(world.app, scope_of=scope_of) as opened:
             yield opened
 
 
@@ -49,49 +49,60 @@ async def test_an_answer_without_a_body_leaves_the_connection_in_order(rig):
         assert (await client.answer()).status == 200
 
 
-async def stream_of(client, until):
-    """Read the stream's body until it holds ``until``; return all of it. None: to the end."""
-    parser = h11.Connection(h11.CLIENT)
-    parser.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
-    parser.send(h11.EndOfMessage())
-    body = b""
-    while until is None or until not in body:
-        event = parser.next_event()
-        if event is h11.NEED_DATA:
-            parser.receive_data(await client.stream.receive_some(65536))
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            return body
-    return body
+class StreamReader:
+    """Reads the body of one answer that does not end."""
+
+    def __init__(self, client):
+        self._client = client
+        self._parser = h11.Connection(h11.CLIENT)
+        self._parser.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        self._parser.send(h11.EndOfMessage())
+
+    async def read(self, until):
+        """Return what comes, up to a piece that holds ``until``."""
+        body = b""
+        while until not in body:
+            event = self._parser.next_event()
+            if event is h11.NEED_DATA:
+                self._parser.receive_data(await self._client.stream.receive_some(65536))
+            elif isinstance(event, h11.Data):
+                body += event.data
+            else:
+                assert isinstance(event, h11.Response), event
+        return body
+
+    async def end(self):
+        """Wait for the end of the answer; fails if it breaks off."""
+        while not isinstance(event := self._parser.next_event(), h11.EndOfMessage):
+            assert event is h11.NEED_DATA, event
+            self._parser.receive_data(await self._client.stream.receive_some(65536))
 
 
-async def test_a_stream_brings_what_is_published_beside_it_and_ends_with_the_drain(rig):
+async def test_a_stream_brings_what_is_published_beside_it(rig):
     async with Client(await rig.connect()) as reader, Client(await rig.connect()) as client:
-        await reader.send(request("/v1/stream?after=0"))
+        await reader.send(request("/v1/stream"))
+        stream = StreamReader(reader)
+        await stream.read(b"retry: 1000\n\n")
         await client.send(request("/v1/events", body=EVENT, headers=JSON))
         published = json.loads((await client.answer()).body)["data"]
-        async with trio.open_nursery() as nursery:
+        came = await stream.read(b"\n\n")
+        assert came.startswith(b"id: 1\nevent: order.paid\n")
+        assert published["id"].encode() in came
 
-            async def drain_once_read(text):
-                assert published["id"].encode() in text
-                rig.server.stop_accepting()
 
-            came = []
-
-            async def read():
-                came.append(await stream_of(reader, None))
-
-            nursery.start_soon(read)
-            async with Client(await rig.connect()) as other:
-                await other.send(request("/v1/stream?after=0"))
-                await drain_once_read(await stream_of(other, b"\n\nid: 1\nevent: order.paid\n"))
-        assert b"event: order.paid" in came[0]
+async def test_a_stream_ends_in_order_when_the_server_drains(rig):
+    async with Client(await rig.connect()) as reader:
+        await reader.send(request("/v1/stream"))
+        stream = StreamReader(reader)
+        await stream.read(b"retry: 1000\n\n")
+        rig.server.stop_accepting()
+        await stream.end()
+        await reader.is_closed()
 
 
 async def test_a_reader_that_leaves_is_forgotten(rig):
     for _ in range(5):
         async with Client(await rig.connect()) as reader:
             await reader.send(request("/v1/stream"))
-            await stream_of(reader, b"retry")
+            await StreamReader(reader).read(b"retry")
     await rig.wait_for_connections(0)

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from econeura_daemon.api import stream as streaming
 from econeura_daemon.api.stream import BATCH, FIRST_BATCH, KEEP_ALIVE, MAX_BEHIND, Start, lagged, start_of
 from econeura_daemon.core.errors import StoreUnavailableError
-from tests.support.api_world import open_sqlite_world, open_world
+from tests.support.api_world import open_stored_world, open_world
 from tests.support.inline_store import open_inline_store
 from tests.support.streams import open_stream
 
@@ -97,6 +97,7 @@ async def test_a_stream_ends_when_the_daemon_drains(world, autojump_clock):
     async with open_stream(world.asgi) as reader:
         await publish(world, "a")
         assert (await reader.next()).event == "a"
+        await wait_all_tasks_blocked()  # it waits for more by now
         begun = trio.current_time()
         world.drain.begin()
         assert await reader.next() is None
@@ -280,7 +281,7 @@ async def test_head_of_a_stream_answers_at_once(world, autojump_clock):
 
 async def test_with_a_writer_beside_it_a_reader_that_comes_and_goes_sees_all_once_and_in_order(tmp_path):
     count = 400
-    async with open_sqlite_world(tmp_path) as world, trio.open_nursery() as nursery:
+    async with open_stored_world(tmp_path) as world, trio.open_nursery() as nursery:
 
         async def write():
             for number in range(count):

@@ -3,7 +3,7 @@
 import pytest
 
 from econeura_daemon.core.settings import Settings, WebhookSettings
-from tests.support.api_world import open_sqlite_world
+from tests.support.api_world import open_stored_world
 
 URL = "https://receiver.example/hook"
 COLLECTION = "/v1/webhooks/subscriptions"
@@ -11,7 +11,7 @@ COLLECTION = "/v1/webhooks/subscriptions"
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_sqlite_world(tmp_path) as opened:
+    async with open_stored_world(tmp_path) as opened:
         yield opened
 
 
@@ -35,7 +35,7 @@ async def test_the_secret_is_shown_when_it_is_made_and_masked_ever_after(world):
 
 async def test_a_secret_of_the_daemons_own_signs_where_none_is_given(tmp_path):
     settings = Settings(webhooks=WebhookSettings(secret="whsec_" + "MDEy" * 10))
-    async with open_sqlite_world(tmp_path, settings=settings) as world:
+    async with open_stored_world(tmp_path, settings=settings) as world:
         assert (await create(world))["secret"] == settings.webhooks.secret
 
 

@@ -166,6 +166,51 @@ async def test_a_body_that_nobody_reads_is_not_taken_in():
         assert sent < 32_000_000
 
 
+async def test_a_body_that_breaks_the_rules_is_400_and_its_application_is_cancelled():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/echo", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+        await client.send(b"nonsense\r\n")
+        assert (await client.answer(until_closed=True)).status == 400
+        await rig.wait_for_connections(0)
+        assert rig.app.cancelled.is_set()
+
+
+async def test_a_body_that_breaks_the_rules_after_the_answer_began_is_cut_off():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/converse", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        with trio.fail_after(PATIENCE):
+            await client.stream.receive_some(1)
+        await client.send(b"nonsense\r\n")
+        assert b"HTTP/1.1" not in await client.stream.receive_some(65536)
+        await rig.wait_for_connections(0)
+        assert rig.app.cancelled.is_set()
+
+
+async def test_a_body_that_breaks_the_rules_and_that_nobody_reads_ends_the_connection():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/wait", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+        await client.send(b"nonsense\r\n" + request("/blind"))
+        rig.app.release.set()
+        assert (await client.answer(until_closed=True)).body == b"waited"
+        await rig.wait_for_connections(0)
+        assert rig.app.calls == ["/wait"]
+
+
+async def test_pipelined_requests_are_not_taken_in_without_end():
+    async with serving(drain_timeout_ms=100) as rig, Client(await rig.connect()) as client:
+        await client.send(request("/wait"))
+        sent = 0
+        with trio.move_on_after(1):
+            while True:
+                await client.send(request("/blind") * 1000)
+                sent += len(request("/blind") * 1000)
+        assert sent < 32_000_000
+
+
 async def test_connections_beyond_the_limit_are_503_and_room_is_used_again():
     async with serving(max_connections=2) as rig:
         async with Client(await rig.connect()) as first, Client(await rig.connect()) as second:

@@ -13,6 +13,7 @@ from econeura_daemon.server.context import Peer, RequestContext, is_loopback
 from econeura_daemon.server.problems import PROBLEMS
 from econeura_daemon.server.requests import Request as Asked
 from econeura_daemon.server.rules.access import CheckAccess
+from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody
 from tests.http.server_rig import App, Client, request, serving
 
 
@@ -116,6 +117,23 @@ async def test_an_exception_after_the_answer_began_cuts_it_off():
         assert (await rig.ask(request("/blind"))).status == 200
 
 
+# The body's time.
+
+
+async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
+    async def receive_late():
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    body = BoundedBody(receive_late, BodyBounds(100, 3))
+    assert (await body.receive())["body"] == b"x"
+    with pytest.raises(BodyRefusedError) as refused:
+        await body.receive()
+    assert refused.value.problem.status == 408
+
+
 # Host.
 
 HOSTS = [
@@ -188,6 +206,12 @@ async def test_foreign_pages_change_nothing(method, headers, status):
         answer = await rig.ask(request("/blind", method=method, headers=headers + "Content-Length: 0\r\n"))
         assert answer.status == status
         assert rig.app.calls == (["/blind"] if status == 200 else [])
+
+
+async def test_a_page_without_an_origin_is_foreign_even_where_host_is_empty(tmp_path):
+    async with serving(unix=tmp_path / "socket") as rig:
+        raw = request("/blind", method="POST", host="", headers="Origin: null\r\nContent-Length: 0\r\n")
+        assert (await rig.ask(raw)).status == 403
 
 
 async def test_listed_origins_get_cors_and_others_none():

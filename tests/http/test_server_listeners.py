@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from econeura_daemon.core.errors import SettingsError
+from econeura_daemon.core.errors import ListenError, SettingsError
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import open_listeners
 from tests.http.server_rig import request, serving
@@ -27,6 +27,12 @@ def advice(*bind, **more):
         opened(*bind, **more)
     (flaw,) = caught.value.flaws
     return str(flaw)
+
+
+def refusal(*bind, **more):
+    with pytest.raises(ListenError) as caught:
+        opened(*bind, **more)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_several_binds_are_all_opened_or_none(tmp_path):
     first, second = opened("127.0.0.1:0", f"unix:{tmp_path}/a")
     assert second.url == f"unix:{tmp_path}/a"
     taken = first.url.removeprefix("http://")
-    assert "is in use by another program" in advice(f"unix:{tmp_path}/b", taken)
+    assert "is in use by another program" in refusal(f"unix:{tmp_path}/b", taken)
     assert not (tmp_path / "b").exists()
     first.close()
     second.close()
@@ -77,7 +83,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_left_alone(tmp_path):
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     (listener,) = opened(f"unix:{path}")
-    assert "another process listens" in advice(f"unix:{path}")
+    assert "another process listens" in refusal(f"unix:{path}")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     listener.close()
@@ -89,7 +95,7 @@ def test_a_live_socket_whose_backlog_is_full_is_left_alone(tmp_path):
         busy.bind(str(path))
         busy.listen(0)
         client.connect(str(path))
-        assert "another process listens" in advice(f"unix:{path}")
+        assert "another process listens" in refusal(f"unix:{path}")
 
 
 def test_the_file_of_a_successor_is_not_removed(tmp_path):
@@ -106,15 +112,15 @@ def test_errors_say_what_to_do(tmp_path):
     (tmp_path / "file").write_text("precious")
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = f"127.0.0.1:{holder.getsockname()[1]}"
-        assert advice(taken) == (
+        assert refusal(taken) == (
             f"$.http.bind[0]: {taken} is in use by another program: "
             "stop it, or choose another port (0: any free one)"
         )
-    assert "is no address of this machine" in advice("192.0.2.1:0", has_tokens=True)
-    assert "cannot be resolved" in advice("no.such.host.invalid:0")
+    assert "is no address of this machine" in refusal("192.0.2.1:0", has_tokens=True)
+    assert "cannot be resolved" in refusal("no.such.host.invalid:0")
     assert "exists and is no socket" in advice(f"unix:{tmp_path}/file")
     assert (tmp_path / "file").read_text() == "precious"
-    assert "does not exist: create it" in advice(f"unix:{tmp_path}/none/socket")
+    assert "does not exist: create it" in refusal(f"unix:{tmp_path}/none/socket")
     assert "expected a path of 1 to 107 bytes" in advice("unix:" + "x" * 108)
     assert "expected a port of at most 65535" in advice("127.0.0.1:65536")
     assert "is not open" in advice("fd://987")
@@ -124,7 +130,7 @@ def test_errors_say_what_to_do(tmp_path):
 
 def test_a_folder_that_takes_no_sockets_is_said():
     """Not even root can write into /proc."""
-    assert "/proc" in advice("unix:/proc/socket")
+    assert "/proc" in refusal("unix:/proc/socket")
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "*:0", "[::]:0"])

@@ -1,8 +1,12 @@
 """The life of connections and requests, over real sockets on loopback."""
 
+import contextlib
+
+import pytest
 import trio
 
-from tests.http.server_rig import PATIENCE, App, Client, request, serving
+from econeura_daemon.server.http1_exchange import HALF_CLOSED_GRACE
+from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
 
 
 async def test_a_request_is_answered_and_the_connection_is_kept():
@@ -68,6 +72,67 @@ async def test_100_continue_comes_when_the_application_reads_and_not_before_a_re
         assert answer.status == 413
 
 
+@pytest.mark.parametrize("path", ["/gives-up", "/gives-up-at-the-end"])
+async def test_an_answer_that_its_application_gave_up_is_cut_off_and_nothing_follows_it(path):
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request(path) + request("/echo", body=b"next"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+        await rig.wait_for_connections(0)
+        text = b""
+        with contextlib.suppress(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            while data := await client.stream.receive_some(1_000_000):
+                text += data
+        assert text.partition(b"\r\n\r\n")[2].strip(b"x0123456789abcdef\r\n") == b""
+        assert "/echo" not in rig.app.calls
+
+
+async def test_an_application_that_goes_on_after_its_answer_sees_nothing_but_the_end():
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await answer(send, await read_body(receive))
+        await send({"type": "http.response.body", "body": b"too late", "more_body": False})
+        seen.extend([(await receive())["type"] for _ in range(3)])
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for body in (b"one", b"two"):
+            await client.send(request(body=body))
+            assert (await client.answer()).body == body
+        await client.stream.send_eof()
+        await rig.wait_for_connections(0)
+    assert seen == ["http.disconnect"] * 6
+
+
+async def test_the_disconnect_is_told_once_the_last_bytes_are_written():
+    """Quart-Trio cancels its handler as soon as it hears of one; a chunked answer would break off."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await read_body(receive)
+        async with trio.open_nursery() as nursery:
+
+            async def end_with_the_client():
+                assert (await receive())["type"] == "http.disconnect"
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_with_the_client)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun, ", "more_body": True})
+            await send({"type": "http.response.body", "body": b"x" * 8_000_000, "more_body": False})
+            nursery.cancel_scope.cancel()
+
+    async with serving(app) as rig, Client(await rig.connect()) as client:
+        for _ in range(3):
+            await client.send(request())
+            answered = await client.answer()
+            assert answered.is_complete
+            assert len(answered.body) == 8_000_007
+
+
 async def test_a_client_that_leaves_cancels_its_handler():
     async with serving() as rig:
         async with Client(await rig.connect()) as client:
@@ -84,5 +149,26 @@ async def test_a_client_that_only_stops_sending_still_gets_its_answer():
         with trio.fail_after(PATIENCE):
             await rig.app.entered.wait()
             await client.stream.send_eof()
-            rig.app.release.set()
+        await trio.sleep(0.3)
+        rig.app.release.set()
         assert (await client.answer(until_closed=True)).body == b"waited"
+
+
+async def test_pipelined_requests_before_the_end_are_all_answered():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/echo", body=b"one") + request("/echo", body=b"two"))
+        await client.stream.send_eof()
+        assert (await client.answer()).body == b"one"
+        assert (await client.answer(until_closed=True)).body == b"two"
+
+
+async def test_a_reader_of_a_stream_that_leaves_is_noticed_at_once():
+    async with serving() as rig:
+        async with Client(await rig.connect()) as client:
+            await client.send(request("/stream"))
+            await client.stream.receive_some(100)
+            await client.stream.send_eof()
+            begun = trio.current_time()
+            with trio.fail_after(PATIENCE):
+                await rig.app.cancelled.wait()
+        assert trio.current_time() - begun < HALF_CLOSED_GRACE / 2

@@ -167,6 +167,17 @@ async def test_a_wal_that_was_not_checkpointed_goes_with_the_replaced_file_and_n
     replaced.close()
 
 
+async def test_the_wal_of_a_file_that_cannot_be_read_is_kept_with_it(tmp_path):
+    await fill(tmp_path, "a")
+    backup(SETTINGS, tmp_path, tmp_path / "copy")
+    await trio.run_process([sys.executable, "-c", DYING_PROGRAM, str(tmp_path / "econeura.db")])
+    wal = (tmp_path / "econeura.db-wal").read_bytes()
+    (tmp_path / "econeura.db").write_bytes(b"garbage " * 4000)
+    kept = restore(SETTINGS, tmp_path, tmp_path / "copy")
+    assert kept.with_name(kept.name + "-wal").read_bytes() == wal
+    assert await stored(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -215,6 +226,43 @@ async def test_migrate_creates_the_schema_once(tmp_path):
     assert migrate(SETTINGS, tmp_path) == (0, 1)
     assert migrate(SETTINGS, tmp_path) == (1, 1)
     assert check(SETTINGS, tmp_path).version == 1
+
+
+def foreign(folder):
+    """Give the folder to another user, where we are root and can; return its owner."""
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    return folder.stat().st_uid, folder.stat().st_gid
+
+
+def owners(folder):
+    return {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+
+
+async def test_what_root_leaves_in_the_daemons_folder_is_the_daemons(tmp_path):
+    folder = tmp_path / "state"
+    owner = foreign(folder)
+    migrate(SETTINGS, folder)
+    async with open_store(SETTINGS, folder) as store:
+        await store.transact(put("a"))
+        names = ["econeura.db", "econeura.db-shm", "econeura.db-wal", "econeura.db.lock"]
+        assert owners(folder) == dict.fromkeys(names, owner)
+    backup(SETTINGS, folder, tmp_path / "copy")
+    kept = restore(SETTINGS, folder, tmp_path / "copy")
+    assert {"econeura.db", "econeura.db.lock", kept.name} <= owners(folder).keys()
+    assert set(owners(folder).values()) == {owner}
+    (folder / "econeura.db").unlink()
+    restore(SETTINGS, folder, tmp_path / "copy")
+    assert owners(folder)["econeura.db"] == owner
+
+
+async def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "econeura.db.lock").symlink_to("precious")
+    with pytest.raises(StoreUnavailableError, match="cannot be locked"):
+        migrate(SETTINGS, tmp_path)
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 @pytest.mark.postgres

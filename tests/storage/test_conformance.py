@@ -239,6 +239,8 @@ async def test_a_work_that_ran_twice_acts_once(writer_held):
         return len(runs)
 
     def bad(connection):
+        runs.append("bad")
+        connection.on_rollback(lambda: undone.append("bad"))
         put("bad")(connection)
         raise LookupError
 
@@ -250,8 +252,10 @@ async def test_a_work_that_ran_twice_acts_once(writer_held):
         await trio.testing.wait_all_tasks_blocked()
         gate.open()
     assert committed == ["good"]
-    assert len(undone) == len(runs) - 1
-    assert [result for result in results if not isinstance(result, Exception)] == [len(runs)]
+    assert undone.count("good") == runs.count("good") - 1
+    assert undone.count("bad") == runs.count("bad")
+    (value,) = [result for result in results if not isinstance(result, Exception)]
+    assert value == max(place for place, name in enumerate(runs, 1) if name == "good")
 
 
 async def test_the_last_queued_works_are_committed_before_the_block_is_left(database):
@@ -269,9 +273,13 @@ async def test_who_waits_for_room_when_the_block_is_left_is_turned_away(database
         gate = Gate()
         nursery.start_soon(store.transact, gate.work)
         await gate.reached.wait()
-        nursery.start_soon(swallow, store, put("a"), results)
+
+        async def wait_for_room():
+            await swallow(store, put("a"), results)
+            gate.open()  # only now the writer can go on, and the block be left
+
+        nursery.start_soon(wait_for_room)
         await trio.testing.wait_all_tasks_blocked()
-        gate.open()
     (error,) = results
     assert isinstance(error, StoreUnavailableError)
 
@@ -295,6 +303,18 @@ async def test_a_cancelled_block_still_closes_and_keeps_what_was_queued(database
             scope.cancel()
     async with database.open() as store:
         assert await store.read(keys) == ["a", "b"]
+
+
+async def test_a_cancelled_block_is_not_left_before_the_writers_thread_has_ended(database):
+    def slow(_connection):
+        threading.Event().wait(0.3)
+
+    with trio.CancelScope() as scope:
+        async with database.open() as store, trio.open_nursery() as nursery:
+            nursery.start_soon(store.transact, slow)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
 
 
 async def test_a_reader_sees_one_view_while_the_writer_goes_on(database):

@@ -50,8 +50,10 @@ class World:
     drain: Drain
     clock: TrioClock
     client: httpx.AsyncClient
+    lanes: Lanes
+    claimant: Claimant
+    policies: Policies
     fan_out: SubscriptionFanOut
-    tokens: object
 
     async def post(self, path, body, **headers):
         """Post JSON; a keyword ``idempotency_key`` is the header Idempotency-Key."""
@@ -80,7 +82,8 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     clock, rng = TrioClock(), Random(7)
     policies = Policies(settings.webhooks)
     claimant = Claimant("daemon", "run", None)
-    fan_out = SubscriptionFanOut(lanes=Lanes(16), claimant=claimant, policies=policies, rng=rng)
+    lanes = Lanes(16)
+    fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
     log = log or EventLog(store, fan_out)
     health = HealthBoard()
     health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
@@ -119,14 +122,14 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     asgi = from_this_machine(stack)
     transport = httpx.ASGITransport(app=asgi)
     async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
-        yield World(services, app, asgi, drain, clock, client, fan_out, tokens)
+        yield World(services, app, asgi, drain, clock, client, lanes, claimant, policies, fan_out)
 
 
 @asynccontextmanager
-async def open_sqlite_world(folder, *, settings=None, **more):
-    """Open the API over a real SQLite store in ``folder``."""
+async def open_stored_world(folder, *, settings=None, url="", **more):
+    """Open the API over a real SQLite store in ``folder``, or over PostgreSQL at ``url``."""
     async with (
-        open_store(StorageSettings(), folder) as store,
+        open_store(StorageSettings(url=url), folder) as store,
         open_world(store, settings=settings or Settings(webhooks=WebhookSettings()), **more) as world,
     ):
         yield world

@@ -3,7 +3,7 @@
 It is the real SQLite engine, in memory, with the same `Connection`; what it cannot show is what groups do.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -74,6 +74,9 @@ class InlineStore:
             last_commit_seconds=0.0,
             trouble=None if self.trouble is None else str(self.trouble),
         )
+
+    def observe_commits(self, tell: Callable[[float], object]) -> None:
+        """Tell nothing: there are no groups here."""
 
     async def ping(self) -> None:
         """Answer."""

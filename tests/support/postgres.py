@@ -44,6 +44,7 @@ class PostgresCluster:
             [self._programs / program, *arguments],
             cwd=self.folder,
             capture_output=True,
+            check=False,
             text=True,
             **self._account,
         )

@@ -12,7 +12,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 base=${1:-/var/tmp/econeura-fresh-debian}
 url=http://127.0.0.1:3001
-receiver=3901
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf 'fresh_debian: %s\n' "$*" >&2; exit 1; }
@@ -63,7 +62,8 @@ chown -R 1234:1234 "$fresh/srv"
 enter() {
     exec unshare --mount --pid --fork --kill-child --propagation private -- bash -c '
         mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev"
-        exec chroot "$0" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb LANG=C.UTF-8 "$@"
+        chroot "$0" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb LANG=C.UTF-8 "$@" &
+        wait $!  # the namespace has an init of its own, so that make is a process like any other
     ' "$fresh" "${handed[@]}" "$@"
 }
 
@@ -80,9 +80,9 @@ start() {
 }
 status() { curl --silent --output /dev/null --write-out '%{http_code}' "$url/readyz" || true; }
 
-# SIGTERM to make, which hands it on; unshare itself would not.
+# SIGTERM to make, the child of the namespace's init; make hands it on.
 stop() {
-    kill -TERM "$(pgrep --parent "$inside")"
+    kill -TERM "$(pgrep --parent "$(pgrep --parent "$inside")")"
     wait "$inside" && code=0 || code=$?
     inside=
     echo "make ended with $code"
@@ -105,7 +105,7 @@ echo "ready after $(since)"
 shell() { enter HOME=/root bash -c 'cd "/srv/econeura daemon" && exec "$@"' - "$@"; }
 
 say "a receiver that subscribes itself, an event, its arrival"
-shell .venv/bin/econeura-daemon webhooks listen --port "$receiver" --subscribe 'order.*' > "$fresh/received" 2>&1 &
+shell .venv/bin/econeura-daemon webhooks listen --subscribe 'order.*' > "$fresh/received" 2>&1 &
 listening=$!
 until curl --silent "$url/v1/webhooks/subscriptions" | grep -q '"sub_'; do
     kill -0 "$listening" 2> /dev/null || { cat "$fresh/received"; die "the receiver ended"; }

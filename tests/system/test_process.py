@@ -144,11 +144,11 @@ async def test_a_bad_configuration_is_refused_with_78_and_every_mistake(tmp_path
     assert "timeout_ms" in str(refusal.value)
 
 
-async def test_a_taken_port_is_refused_with_78_and_named(tmp_path):
+async def test_a_taken_port_ends_it_with_1_so_that_systemd_tries_again_and_is_named(tmp_path):
     async with open_running_daemon(write_config(tmp_path / "one")) as daemon:
         config = write_config(tmp_path / "two")
         config.write_text(config.read_text().replace("127.0.0.1:0", urlsplit(daemon.url).netloc))
-        with pytest.raises(AssertionError, match="ended with 78") as refusal:
+        with pytest.raises(AssertionError, match="ended with 1") as refusal:
             await start_daemon(config)
         assert urlsplit(daemon.url).netloc in str(refusal.value)
 

@@ -9,6 +9,8 @@ import pytest
 
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_layers import credential_names
+from econeura_daemon.daemon.main import EXIT_CONFIGURATION, EXIT_HELD
+from econeura_daemon.daemon.signals import GRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -75,14 +77,17 @@ def test_it_starts_the_program_that_make_install_puts_there():
 
 
 def test_it_is_given_longer_to_stop_than_the_daemon_gives_itself():
-    hard_stop_ms = Settings().daemon.drain_timeout_ms + 5000
+    hard_stop_ms = Settings().daemon.drain_timeout_ms + 1000 * GRACE
     assert milliseconds(value(SERVICE, "TimeoutStopSec")) >= hard_stop_ms + 5000
     assert value(SERVICE, "KillMode") == "mixed"  # the main process alone gets the SIGTERM
 
 
 def test_it_is_not_started_again_when_starting_again_cannot_help():
     assert value(SERVICE, "Restart") == "on-failure"
-    assert set(value(SERVICE, "RestartPreventExitStatus").split()) == {"75", "78"}
+    assert set(value(SERVICE, "RestartPreventExitStatus").split()) == {
+        str(EXIT_HELD),
+        str(EXIT_CONFIGURATION),
+    }
 
 
 def test_it_waits_for_readiness_and_feeds_a_watchdog():

@@ -1,9 +1,11 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -227,3 +229,8 @@ def test_a_span_is_behind_for_since_and_ahead_for_expires():
     assert Instant().convert("2026-11-24T03:00:00+01:00", None, None) == "2026-11-24T02:00:00.000Z"
     with pytest.raises(click.BadParameter, match="out of range"):
         Instant().convert("999999d", None, None)
+
+
+def test_the_guide_lists_every_exit_code():
+    guide = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", guide, re.MULTILINE)} == set(Exit)

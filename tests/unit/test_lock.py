@@ -1,7 +1,10 @@
 """The lock files are what a stranger's machine installs: complete, hashed, and tied to no index."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,29 @@ def test_tests_run_on_the_very_versions_that_users_get(python):
 
 def test_one_pin_serves_every_python():
     assert pins("requirements-dev.lock", "3.11") == pins("requirements-dev.lock", "3.13")
+
+
+def imported(*folders):
+    """The foreign packages that the code below the folders imports, each with a file that does."""
+    ours = {"econeura_daemon", "tests", "benchmarks"}
+    found = {}
+    for file in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in (name.partition(".")[0] for name in names if name):
+                if name not in sys.stdlib_module_names and name not in ours:
+                    found.setdefault(name, file.relative_to(ROOT))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [(["econeura_daemon"], ["postgres", "otel", "worker"]), (["tests", "benchmarks"], ["postgres", "dev"])],
+)
+def test_what_is_imported_is_asked_for_by_name_not_by_luck(folders, extras):
+    known = {canonicalize_name(requirement.name) for requirement in asked(*extras)}
+    distributions = packages_distributions()
+    for name, file in imported(*folders).items():
+        provided = {canonicalize_name(distribution) for distribution in distributions.get(name, [])}
+        assert provided & known, f"{file} imports {name}, which pyproject.toml does not ask for"

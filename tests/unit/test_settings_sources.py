@@ -76,9 +76,9 @@ def test_later_sources_win_over_earlier():
     assert settings.webhooks.max_in_flight == 5
     secrets = [
         SecretFile(setting="webhooks.secret", origin="WEBHOOK_SECRET_FILE", text="from a file\n"),
-        SecretFile(setting="webhooks.secret", origin="credential webhooks.secret", text="credential\r\n"),
+        SecretFile(setting="webhooks.secret", origin="credential webhooks.secret", text=" credential \r\n"),
     ]
-    for count, secret in ((1, "from a file"), (2, "credential")):
+    for count, secret in ((1, "from a file"), (2, " credential ")):
         sources = Sources(environ=HOME | environ, file_text=file, secrets=secrets[:count])
         assert effective(sources).settings.webhooks.secret == secret
 
@@ -259,6 +259,11 @@ def test_a_secret_stands_in_no_message_and_no_repr(text, environ):
         settings_from(WEBHOOK_SECRET=SECRET, DATABASE_URL=f"postgresql://u:{SECRET}@h")
     )
     assert "hunter" not in repr(SecretFile(setting="webhooks.secret", origin="x", text=SECRET))
+
+
+def test_what_a_secret_should_have_been_is_said_without_it():
+    (said,) = mistakes(DATABASE_URL="mysql://u:hunter2@h")
+    assert said == "DATABASE_URL: expected sqlite:///PATH or postgresql://…"
 
 
 def test_origins_say_where_each_setting_was_written():

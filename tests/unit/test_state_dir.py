@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from econeura_daemon.core.errors import SettingsError, StateDirectoryHeldError, StoreFullError
-from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, locate_state_dir, open_state_dir
+from econeura_daemon.daemon.ready import FILE
+from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
 
 
 class Clock:
@@ -62,6 +63,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from econeura_daemon.daemon.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 class Clock:
     def now(self): return datetime(2026, 11, 24, tzinfo=UTC)
@@ -84,6 +86,16 @@ def test_a_killed_daemon_holds_nothing(tmp_path):
         other.wait(10)
         with opened(tmp_path):
             assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+
+
+def test_what_a_killed_daemon_said_of_itself_is_gone_once_the_lock_is_ours(tmp_path):
+    with opened(tmp_path):
+        (tmp_path / FILE).write_text("{}")
+        with pytest.raises(StateDirectoryHeldError), opened(tmp_path):
+            pass
+        assert (tmp_path / FILE).exists(), "it is the holder's"
+    with opened(tmp_path):
+        assert not (tmp_path / FILE).exists()
 
 
 def test_a_child_that_outlives_the_daemon_holds_nothing(tmp_path):
@@ -152,6 +164,7 @@ import os, sys
 from pathlib import Path
 from random import Random
 from econeura_daemon.core.errors import SettingsError
+from econeura_daemon.daemon.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 if os.geteuid() == 0:
     os.setgid(65534)
@@ -199,20 +212,3 @@ def test_a_directory_that_all_can_write_is_warned_of(tmp_path, caplog):
     with opened(tmp_path):
         pass
     assert "can be written by every user" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("setting", "environ", "path"),
-    [
-        ("/srv/state", {"STATE_DIRECTORY": "/var/lib/x"}, "/srv/state"),
-        ("", {"STATE_DIRECTORY": "/var/lib/x", "XDG_STATE_HOME": "/home/me/s"}, "/var/lib/x"),
-        ("", {"STATE_DIRECTORY": "/var/lib/x:/var/lib/y"}, "/var/lib/x"),
-        ("", {"XDG_STATE_HOME": "/home/me/s"}, "/home/me/s/econeura-daemon"),
-        ("", {"XDG_STATE_HOME": "relative"}, str(Path("~/.local/state/econeura-daemon").expanduser())),
-        ("", {}, str(Path("~/.local/state/econeura-daemon").expanduser())),
-        ("~/mine", {}, str(Path("~/mine").expanduser())),
-        ("here", {}, str(Path("here").absolute())),
-    ],
-)
-def test_where_the_state_directory_is(setting, environ, path):
-    assert locate_state_dir(setting, environ) == Path(path)

@@ -266,3 +266,8 @@ def test_a_reader_that_went_away_costs_lines_and_nothing_else():
     assert logs.dropped >= 1
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+def test_the_handler_has_a_lock_which_python_3_13_takes_unasked():
+    with open_logging(JSON, io.StringIO()) as logs, logs.handler.lock:
+        pass

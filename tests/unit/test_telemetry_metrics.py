@@ -173,7 +173,8 @@ def test_a_histogram_says_what_prometheus_clients_own_says(values):
         if not sample.name.endswith("_created")
     }
     got = {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in ours.collect().samples
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for sample in ours.freeze()().samples
     }
     assert got == expected
     assert ours.count("r") == len(values)

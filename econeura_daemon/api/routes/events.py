@@ -1,11 +1,12 @@
 """Publishing events, and reading them back."""
 
+import attrs
 from quart import Response
 
 from econeura_daemon import server
 from econeura_daemon.api.context import trace_of
 from econeura_daemon.api.hot import Views, from_quart, key_of, read_json, reply_once
-from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.idempotency import Answer, Deed
 from econeura_daemon.api.parameters import EVENT_PATTERN, SINCE, UNTIL
 from econeura_daemon.api.queries import CURSOR, LIMIT
 from econeura_daemon.api.replies import reply_json, reply_page
@@ -54,7 +55,7 @@ _PUBLISH_ALL: Deed[list[Published]] = Deed(status=lambda _: 202, keep=_keep, sho
     idempotent=True,
     answers={
         202: Answered("The event and its deliveries are committed.", ref("Published")),
-        200: Answered("An event with this id is kept already; it is the one told of.", ref("Published")),
+        200: Answered("An event with this id is kept already: this one.", ref("PublishedBefore")),
     },
     problems=_INGEST_PROBLEMS,
 )
@@ -90,22 +91,26 @@ async def publish_batch() -> Response:
 
 
 async def _publish_event(on: Services, request: Request) -> server.Response:
-    return await _publish(on, request, [read_json(request, PublishEvent)], _PUBLISH_ONE)
+    answer = await _publish(on, request, [read_json(request, PublishEvent)], _PUBLISH_ONE)
+    if answer.status == 202:
+        return reply_once(answer)
+    told = loads(answer.data)
+    first = await on.log.get(told["id"])
+    return reply_once(attrs.evolve(answer, data=dumps({**loads(first.body), **told})))
 
 
 async def _publish_batch(on: Services, request: Request) -> server.Response:
     batch = read_json(request, PublishBatch)
-    return await _publish(on, request, list(batch.events), _PUBLISH_ALL)
+    return reply_once(await _publish(on, request, list(batch.events), _PUBLISH_ALL))
 
 
 async def _publish(
     on: Services, request: Request, commands: list[PublishEvent], deed: Deed[list[Published]]
-) -> server.Response:
+) -> Answer:
     trace = trace_of(request.context)
-    answer = await on.keys.once(
+    return await on.keys.once(
         key_of(request), deed, lambda also: on.publisher.publish(commands, trace=trace, also=also)
     )
-    return reply_once(answer)
 
 
 HOT: Views = {("POST", "/v1/events"): _publish_event, ("POST", "/v1/events/batch"): _publish_batch}

@@ -10,7 +10,7 @@ from econeura_daemon.api.routing import Answered, Routes
 from econeura_daemon.api.schemas import NUMBER, STRING, listed, obj
 from econeura_daemon.api.services import services
 from econeura_daemon.server import Scope
-from econeura_daemon.telemetry import METRICS_CONTENT_TYPE
+from econeura_daemon.telemetry import METRICS_CONTENT_TYPE, worst
 
 routes = Routes("Operations")
 
@@ -42,7 +42,7 @@ async def read_health() -> Response:
     `uptime` is in seconds.
     """
     components = services().health.report()
-    status = services().health.overall()
+    status = worst(components.values())
     data = {
         "status": status,
         "service": SERVICE,
@@ -110,7 +110,7 @@ async def read_metrics() -> Response:
     "/openapi.json",
     scope=Scope.READ,
     query=None,
-    answers={200: Answered("This document.", media_type="application/vnd.oai.openapi+json")},
+    answers={200: Answered("This document, bare.")},
 )
 async def read_openapi() -> Response:
     """Describe the API (OpenAPI 3.1)."""

@@ -13,7 +13,7 @@ from econeura_daemon.api.schemas import BOOLEAN, STRING, obj, page_of, ref
 from econeura_daemon.api.services import services
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.server import Scope
-from econeura_daemon.webhooks import CreateSubscription, SubscriptionBody, subscription_json
+from econeura_daemon.webhooks import CreateSubscription, SubscriptionBody, Subscriptions, subscription_json
 from econeura_daemon.webhooks.model import Subscription
 
 routes = Routes("Subscriptions")
@@ -22,11 +22,13 @@ _COLLECTION = "/v1/webhooks/subscriptions"
 _ONE = "/v1/webhooks/subscriptions/{id}"
 _WRITE_PROBLEMS = ("store-full", "store-unavailable", "outcome-unknown")
 
-_CREATE: Deed[Subscription] = Deed(
-    status=lambda _: 201,
-    keep=lambda subscription: dumps(subscription_json(subscription, reveal=True)),
-    show=lambda kept: kept,
-)
+
+def _creation(subscriptions: Subscriptions) -> Deed[Subscription]:
+    def keep(subscription: Subscription) -> bytes:
+        secret = subscriptions.secret_of(subscription)
+        return dumps(_shown(subscription, subscriptions, reveal=secret))
+
+    return Deed(status=lambda _: 201, keep=keep, show=lambda kept: kept)
 
 
 @routes.add(
@@ -49,7 +51,9 @@ async def create_subscription() -> Response:
     key = await idempotency_key()
     subscriptions = services().subscriptions
     return reply_once(
-        await services().keys.once(key, _CREATE, lambda also: subscriptions.create(command, also=also))
+        await services().keys.once(
+            key, _creation(subscriptions), lambda also: subscriptions.create(command, also=also)
+        )
     )
 
 
@@ -71,14 +75,14 @@ async def list_subscriptions() -> Response:
         subscriptions,
         query[LIMIT],
         position=lambda one: one.id,
-        show=lambda one: dumps(_shown(one)),
+        show=lambda one: dumps(subscription_json(one)),
     )
 
 
 @routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The subscription.", ref("Subscription"))})
 async def get_subscription(key: str) -> Response:
     """Read one subscription."""
-    return reply(_shown(await services().subscriptions.get(key)))
+    return reply(subscription_json(await services().subscriptions.get(key)))
 
 
 @routes.add(
@@ -95,7 +99,8 @@ async def patch_subscription(key: str) -> Response:
     `"active": false` holds what is pending and makes nothing new.
     """
     changes = await read_body(dict[str, Any])
-    return reply(_shown(await services().subscriptions.patch(key, changes)))
+    subscriptions = services().subscriptions
+    return reply(_shown(await subscriptions.patch(key, changes), subscriptions))
 
 
 @routes.add(
@@ -111,5 +116,10 @@ async def delete_subscription(key: str) -> Response:
     return reply({"id": key, "deleted": True})
 
 
-def _shown(subscription: Subscription) -> dict[str, Any]:
-    return subscription_json(subscription, reveal=False)
+def _shown(
+    subscription: Subscription, subscriptions: Subscriptions, *, reveal: str | None = None
+) -> dict[str, Any]:
+    """Show it to whoever just wrote it: with what will keep deliveries from arriving, if that can be seen."""
+    shown = subscription_json(subscription, reveal=reveal)
+    warnings = subscriptions.warnings(subscription)
+    return {**shown, "warnings": warnings} if warnings else shown

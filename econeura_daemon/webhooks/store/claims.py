@@ -5,6 +5,7 @@ comes back from an attempt is written only while the claim still holds: of two d
 their claim, one finds nothing to write.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -26,6 +27,11 @@ from econeura_daemon.webhooks.store import subscriptions
 
 _deliveries = tables.deliveries
 _attempts = tables.attempts
+
+_log = logging.getLogger(__name__)
+
+BATCH = 500
+"""Ids in one statement."""
 
 UNKNOWN_ERROR = "the daemon stopped between the send and the record: whether the receiver got it is unknown"
 
@@ -98,6 +104,9 @@ def claim(
         rows = connection.rows(hot.CLAIM, (key, now, limit, claimant.mark, claimant.lease_ms))
         for delivery_id, event_id, number, max_attempts, created_at in rows:
             found = connection.rows(hot.EVENT, (event_id,))
+            if not found:
+                _fail(connection, delivery_id, f"the event {event_id} is not kept any more", claimant)
+                continue
             event_type, body, trace = found[0]
             attempts.append((delivery_id, number, next(ids), "scheduled", now))
             outgoing.append(
@@ -144,10 +153,13 @@ def record(
     )])  # fmt: skip
     ends = (int(status is DeliveryStatus.DELIVERED), int(status is DeliveryStatus.FAILED))
     if any(ends):
-        connection.run(hot.COUNT_END, [(claimant.daemon_id, *ends, outgoing.delivery_id, claimant.mark)])
+        connection.run(
+            hot.COUNT_END, [(claimant.daemon_id, *ends, outgoing.delivery_id, claimant.mark, outgoing.number)]
+        )
     connection.run(hot.FINISH_DELIVERY, [(
         status.value, next_attempt_at, None if outcome.succeeded else describe(outcome),
         outcome.status_code, outcome.duration_ms, outgoing.delivery_id, claimant.mark,
+        outgoing.number,
     )])  # fmt: skip
 
 
@@ -157,14 +169,15 @@ def give_back(connection: Connection, outgoing: Iterable[Outgoing], now: int, cl
     for one in outgoing:
         status = DeliveryStatus.PENDING if one.number == 1 else DeliveryStatus.RETRYING
         forgotten.append((one.delivery_id, one.number))
-        returned.append((status.value, now, None, one.delivery_id, claimant.mark))
+        returned.append((status.value, now, None, one.delivery_id, claimant.mark, one.number))
     connection.run(hot.FORGET_ATTEMPT, forgotten)
     connection.run(hot.GIVE_BACK, returned)
 
 
-def renew(connection: Connection, ids: Iterable[str], claimant: Claimant) -> None:
-    """Prolong the leases of deliveries that this run has claimed."""
-    connection.run(hot.RENEW, [(claimant.lease_ms, key, claimant.mark) for key in ids])
+def renew(connection: Connection, held: Iterable[Outgoing], claimant: Claimant) -> None:
+    """Prolong the leases of what this run has under way."""
+    rows = [(claimant.lease_ms, one.delivery_id, claimant.mark, one.number) for one in held]
+    connection.run(hot.RENEW, rows)
 
 
 def claimed(connection: Connection, claimant: Claimant) -> list[str]:
@@ -184,58 +197,101 @@ def recover(connection: Connection, now: int, claimant: Claimant) -> list[str]:
         _deliveries.c.claimed_by.startswith(claimant.daemon_id + "/", autoescape=True),
         _deliveries.c.claimed_by != claimant.mark,
     )
-    lapsed = _deliveries.c.lease_until < now_ms()
+    lapsed = sa.and_(_deliveries.c.lease_until < now_ms(), _deliveries.c.claimed_by != claimant.mark)
     dead = sa.and_(hot.delivering, sa.or_(earlier, lapsed))
     found = connection.execute(
         sa.select(_deliveries.c.id, _deliveries.c.subscription_id)
         .where(dead)
         .with_for_update(skip_locked=True)
     ).all()
-    free(connection, [row.id for row in found], now)
+    free(connection, [row.id for row in found], now, claimant)
     return sorted({row.subscription_id for row in found})
 
 
-def free(connection: Connection, ids: Sequence[str], now: int) -> None:
-    """Free claims whose claimant is gone: their attempt shows as unknown and counts; due at once."""
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        connection.execute(
-            sa.update(_attempts)
-            .where(_attempts.c.delivery_id.in_(some), _attempts.c.status == AttemptStatus.STARTED.value)
-            .values(status=AttemptStatus.UNKNOWN.value, error=UNKNOWN_ERROR)
-        )
+def free(connection: Connection, ids: Sequence[str], now: int, claimant: Claimant) -> None:
+    """Free claims whose claimant is gone: the attempt under way shows as unknown and counts; due at once.
+
+    An attempt that was the last has one more after it: nothing that was accepted goes unsent. If that one dies
+    too the delivery has failed: one that takes the daemon with it must not do so for ever.
+    """
+    for start in range(0, len(ids), BATCH):
+        some = ids[start : start + BATCH]
+        held = (_deliveries.c.id.in_(some), hot.delivering)
+        _attempts_unknown(connection, some)
+        left = {"last_error": UNKNOWN_ERROR, "claimed_by": None, "lease_until": None}
+        spent = connection.execute(
+            sa.update(_deliveries)
+            .where(*held, _deliveries.c.attempts > _deliveries.c.max_attempts)
+            .values(status=DeliveryStatus.FAILED.value, next_attempt_at=None, **left)
+        ).rowcount
         connection.execute(
             sa.update(_deliveries)
-            .where(_deliveries.c.id.in_(some), hot.delivering)
-            .values(
-                status=DeliveryStatus.RETRYING.value,
-                next_attempt_at=now,
-                last_error=UNKNOWN_ERROR,
-                claimed_by=None,
-                lease_until=None,
-            )
+            .where(*held)
+            .values(status=DeliveryStatus.RETRYING.value, next_attempt_at=now, **left)
         )
+        if spent:
+            _count(connection, claimant, failed=spent)
+
+
+def _attempts_unknown(connection: Connection, delivery_ids: Sequence[str]) -> None:
+    connection.execute(
+        sa.update(_attempts)
+        .where(_attempts.c.delivery_id.in_(delivery_ids), _attempts.c.status == AttemptStatus.STARTED.value)
+        .values(status=AttemptStatus.UNKNOWN.value, error=UNKNOWN_ERROR)
+    )
+
+
+def _fail(connection: Connection, delivery_id: str, reason: str, claimant: Claimant) -> None:
+    """End a delivery of which no attempt can be made."""
+    _log.error("a delivery cannot be attempted: %s", reason, extra={"delivery_id": delivery_id})
+    connection.execute(
+        sa.update(_deliveries)
+        .where(_deliveries.c.id == delivery_id)
+        .values(
+            status=DeliveryStatus.FAILED.value,
+            attempts=_deliveries.c.attempts - 1,
+            last_error=reason,
+            claimed_by=None,
+            lease_until=None,
+        )
+    )
+    _count(connection, claimant, failed=1)
 
 
 def cancel_some(connection: Connection, subscription_id: str, most: int, claimant: Claimant) -> int:
-    """Cancel up to ``most`` unfinished deliveries of a subscription; return how many were."""
-    unfinished = sa.or_(hot.waiting(_deliveries), hot.delivering)
-    ids = (
-        sa.select(_deliveries.c.id)
-        .where(_deliveries.c.subscription_id == subscription_id, unfinished)
-        .limit(most)
+    """Cancel what is under way for a subscription, and up to ``most`` of what waits; return how many were.
+
+    Attempts under way show as unknown until they end, if they do.
+    """
+    under_way = connection.execute(
+        sa.select(_deliveries.c.id, _deliveries.c.subscription_id).where(hot.delivering).with_for_update()
     )
-    canceled = connection.execute(
-        sa.update(_deliveries)
-        .where(_deliveries.c.id.in_(ids))
-        .values(status=DeliveryStatus.CANCELED.value, next_attempt_at=None, claimed_by=None, lease_until=None)
-    ).rowcount
-    _count(connection, claimant, canceled=canceled)
-    return canceled
+    sending = [row.id for row in under_way if row.subscription_id == subscription_id]
+    _attempts_unknown(connection, sending)
+    waiting = (
+        sa.select(_deliveries.c.id)
+        .where(_deliveries.c.subscription_id == subscription_id, hot.waiting(_deliveries))
+        .order_by(_deliveries.c.next_attempt_at)
+        .limit(most)
+        .with_for_update()
+    )
+    ids = [*sending, *connection.execute(waiting).scalars()]
+    for start in range(0, len(ids), BATCH):
+        connection.execute(
+            sa.update(_deliveries)
+            .where(_deliveries.c.id.in_(ids[start : start + BATCH]))
+            .values(
+                status=DeliveryStatus.CANCELED.value, next_attempt_at=None, claimed_by=None, lease_until=None
+            )
+        )
+    _count(connection, claimant, canceled=len(ids))
+    return len(ids)
 
 
-def _count(connection: Connection, claimant: Claimant, *, created: int = 0, canceled: int = 0) -> None:
-    connection.run(hot.COUNT, [(claimant.daemon_id, created, canceled)])
+def _count(
+    connection: Connection, claimant: Claimant, *, created: int = 0, failed: int = 0, canceled: int = 0
+) -> None:
+    connection.run(hot.COUNT, [(claimant.daemon_id, created, failed, canceled)])
 
 
 def waiting_lanes(connection: Connection) -> list[tuple[Subscription, int]]:
@@ -243,15 +299,7 @@ def waiting_lanes(connection: Connection) -> list[tuple[Subscription, int]]:
 
     One look into the index a subscription, whatever the backlog.
     """
-    first = (
-        sa.select(_deliveries.c.next_attempt_at)
-        .where(_deliveries.c.subscription_id == tables.subscriptions.c.id, hot.waiting(_deliveries))
-        .order_by(_deliveries.c.next_attempt_at)
-        .limit(1)
-        .correlate(tables.subscriptions)
-        .scalar_subquery()
-    )
-    active = sa.select(tables.subscriptions, first.label("due_at")).where(
+    active = sa.select(tables.subscriptions, _first_due.label("due_at")).where(
         tables.subscriptions.c.active.is_(sa.true())
     )
     rows = connection.execute(active)
@@ -260,8 +308,17 @@ def waiting_lanes(connection: Connection) -> list[tuple[Subscription, int]]:
 
 def deleted_with_rest(connection: Connection) -> list[str]:
     """Return deleted subscriptions that are still owed something."""
-    owed = sa.exists().where(
-        _deliveries.c.subscription_id == tables.subscriptions.c.id, hot.waiting(_deliveries)
+    deleted = sa.select(tables.subscriptions.c.id, _first_due.label("due_at")).where(
+        tables.subscriptions.c.deleted_at.is_not(None)
     )
-    query = sa.select(tables.subscriptions.c.id).where(tables.subscriptions.c.deleted_at.is_not(None), owed)
-    return list(connection.execute(query).scalars())
+    return [row.id for row in connection.execute(deleted) if row.due_at is not None]
+
+
+_first_due = (
+    sa.select(_deliveries.c.next_attempt_at)
+    .where(_deliveries.c.subscription_id == tables.subscriptions.c.id, hot.waiting(_deliveries))
+    .order_by(_deliveries.c.next_attempt_at)
+    .limit(1)
+    .correlate(tables.subscriptions)
+    .scalar_subquery()
+)

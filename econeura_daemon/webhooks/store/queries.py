@@ -4,10 +4,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from econeura_daemon.core.clock import from_ms
+from econeura_daemon.core.ids import first_id
 from econeura_daemon.core.jsons import loads
 from econeura_daemon.storage import Connection, tables
 from econeura_daemon.webhooks.model import Attempt, AttemptStatus, Delivery, DeliveryStatus, Trigger
 from econeura_daemon.webhooks.store import subscriptions
+from econeura_daemon.webhooks.store.statements import delivering
 
 _deliveries = tables.deliveries
 _attempts = tables.attempts
@@ -54,7 +57,8 @@ def page(
     if event_type is not None:
         query = query.where(_deliveries.c.event_type == event_type)
     if since is not None:
-        query = query.where(_deliveries.c.created_at >= since)
+        # Ids sort by the time at which they were made, so the newest page never looks at what is older.
+        query = query.where(_deliveries.c.id >= first_id("del", from_ms(since)))
     if before is not None:
         query = query.where(_deliveries.c.id < before)
     return [_delivery(row) for row in connection.execute(query)]
@@ -71,9 +75,7 @@ def stats(connection: Connection) -> dict[str, int]:
     ).one()
     ended = totals.delivered + totals.failed + totals.canceled
     in_flight = connection.execute(
-        sa.select(sa.func.count())
-        .select_from(_deliveries)
-        .where(sa.literal_column("deliveries.status = 'delivering'", sa.Boolean))
+        sa.select(sa.func.count()).select_from(_deliveries).where(delivering)
     ).scalar_one()
     return {
         "totalSubscriptions": subscribed,

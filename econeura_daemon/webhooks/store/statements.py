@@ -17,12 +17,15 @@ _events = tables.events
 
 
 def waiting(table: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Say "waits for an attempt" as the partial index says it: a bound value would not let it be used."""
+    """Say "waits for an attempt" as the partial index says it.
+
+    Neither a bound value nor a typed column (which SQLite is given as ``… = 1``) would let it be used.
+    """
     name = table.name  # type: ignore[attr-defined]
-    return sa.literal_column(f"{name}.status IN ('pending', 'retrying')", sa.Boolean)
+    return sa.literal_column(f"{name}.status IN ('pending', 'retrying')")
 
 
-delivering = sa.literal_column("deliveries.status = 'delivering'", sa.Boolean)
+delivering: sa.ColumnElement[bool] = sa.literal_column("deliveries.status = 'delivering'")
 
 INSERT_DELIVERY = Hot(
     sa.insert(_deliveries).values(
@@ -102,7 +105,13 @@ EVENT = Hot(
     sa.select(_events.c.type, _events.c.body, _events.c.trace).where(_events.c.id == given("g_id")), "g_id"
 )
 
-_held = (_deliveries.c.id == given("g_id"), delivering, _deliveries.c.claimed_by == given("g_claimed_by"))
+_held = (
+    _deliveries.c.id == given("g_id"),
+    delivering,
+    _deliveries.c.claimed_by == given("g_claimed_by"),
+    _deliveries.c.attempts == given("g_number"),
+)
+"""The claim under which an attempt was made: a later attempt, even of the same run, is another claim."""
 
 FINISH_ATTEMPT = Hot(
     sa.update(_attempts)
@@ -131,6 +140,7 @@ FINISH_DELIVERY = Hot(
         lease_until=None,
     ),
     "g_status", "g_next_attempt_at", "g_last_error", "g_response_code", "g_response_time", "g_id", "g_claimed_by",
+    "g_number",
 )  # fmt: skip
 
 FORGET_ATTEMPT = Hot(
@@ -152,14 +162,14 @@ GIVE_BACK = Hot(
         claimed_by=None,
         lease_until=None,
     ),
-    "g_status", "g_next_attempt_at", "g_last_attempt_at", "g_id", "g_claimed_by",
+    "g_status", "g_next_attempt_at", "g_last_attempt_at", "g_id", "g_claimed_by", "g_number",
 )  # fmt: skip
 
 RENEW = Hot(
     sa.update(_deliveries)
     .where(*_held)
     .values(lease_until=now_ms() + given("g_lease", type_=sa.BigInteger)),
-    "g_lease", "g_id", "g_claimed_by",
+    "g_lease", "g_id", "g_claimed_by", "g_number",
 )  # fmt: skip
 
 _totals = tables.delivery_totals
@@ -167,21 +177,21 @@ _counted = insert_or(_totals).values(
     daemon_id=given("g_daemon_id"),
     created=given("g_created"),
     delivered=0,
-    failed=0,
+    failed=given("g_failed"),
     canceled=given("g_canceled"),
 )
 COUNT = Hot(
     _counted.on_conflict_do_update(
         index_elements=[_totals.c.daemon_id],
-        set_={name: _totals.c[name] + _counted.excluded[name] for name in ("created", "canceled")},
+        set_={name: _totals.c[name] + _counted.excluded[name] for name in ("created", "failed", "canceled")},
     ),
-    "g_daemon_id", "g_created", "g_canceled",
+    "g_daemon_id", "g_created", "g_failed", "g_canceled",
 )  # fmt: skip
 
 _ended = sa.select(
     given("g_daemon_id", type_=sa.Text), sa.literal(0), given("g_delivered", type_=sa.BigInteger),
     given("g_failed", type_=sa.BigInteger), sa.literal(0),
-).where(sa.exists(sa.select(_deliveries.c.id).where(*_held)))  # fmt: skip
+).where(sa.exists(sa.select(_deliveries.c.id).where(*_held).with_for_update()))  # fmt: skip
 COUNT_END = Hot(
     insert_or(_totals)
     .from_select(["daemon_id", "created", "delivered", "failed", "canceled"], _ended)
@@ -191,6 +201,6 @@ COUNT_END = Hot(
             name: _totals.c[name] + _counted.excluded[name] for name in ("delivered", "failed")
         },
     ),
-    "g_daemon_id", "g_delivered", "g_failed", "g_id", "g_claimed_by",
+    "g_daemon_id", "g_delivered", "g_failed", "g_id", "g_claimed_by", "g_number",
 )  # fmt: skip
 """Run before the delivery is finished: only an end that the claim still allows is counted."""

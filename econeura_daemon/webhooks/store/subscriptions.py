@@ -1,5 +1,6 @@
 """Subscriptions in the store, and the generation that tells whether any of them changed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -84,17 +85,19 @@ def page(connection: Connection, before: str | None, limit: int) -> list[Subscri
     return [from_row(row) for row in connection.execute(query)]
 
 
-def matching(connection: Connection, patterns: tuple[str, ...]) -> list[Subscription]:
-    """Return the active subscriptions that have any of the patterns, each once."""
-    ids = sa.select(_patterns.c.subscription_id).where(_patterns.c.pattern.in_(patterns))
-    query = sa.select(_subscriptions).where(_subscriptions.c.id.in_(ids)).order_by(_subscriptions.c.id)
-    return [from_row(row) for row in connection.execute(query)]
+def matching(connection: Connection, patterns: tuple[str, ...]) -> list[str]:
+    """Return the ids of the active subscriptions that have any of the patterns, each once, in order."""
+    query = sa.select(_patterns.c.subscription_id).where(_patterns.c.pattern.in_(patterns))
+    return sorted(set(connection.execute(query).scalars()))
 
 
-def by_ids(connection: Connection, ids: list[str]) -> dict[str, Subscription]:
+def by_ids(connection: Connection, ids: Sequence[str]) -> dict[str, Subscription]:
     """Return subscriptions by id, deleted ones too."""
-    query = sa.select(_subscriptions).where(_subscriptions.c.id.in_(ids))
-    return {row.id: from_row(row) for row in connection.execute(query)}
+    found: dict[str, Subscription] = {}
+    for start in range(0, len(ids), 500):
+        query = sa.select(_subscriptions).where(_subscriptions.c.id.in_(ids[start : start + 500]))
+        found |= {row.id: from_row(row) for row in connection.execute(query)}
+    return found
 
 
 def count(connection: Connection) -> tuple[int, int]:
@@ -118,11 +121,19 @@ def note_failure(connection: Connection, subscription_id: str, now: int) -> None
     connection.run(_NOTE_FAILURE, [(now, now, subscription_id)])
 
 
-def disable(connection: Connection, subscription_id: str, reason: str, now: int, token: str) -> bool:
-    """Pause an active subscription on the daemon's own account; return False if it was not active."""
+def disable(connection: Connection, subscription: Subscription, reason: str, now: int, token: str) -> bool:
+    """Pause a subscription on the daemon's own account.
+
+    Return False, and change nothing, if it is not active any more or has another URL by now.
+    """
+    subscription_id = subscription.id
     changed = connection.execute(
         sa.update(_subscriptions)
-        .where(_subscriptions.c.id == subscription_id, _subscriptions.c.active.is_(sa.true()))
+        .where(
+            _subscriptions.c.id == subscription_id,
+            _subscriptions.c.url == subscription.url,
+            _subscriptions.c.active.is_(sa.true()),
+        )
         .values(active=False, disabled_reason=reason, updated_at=now)
     ).rowcount
     if changed:
