@@ -1,12 +1,12 @@
 """Bytes to and from one peer: over the non-blocking socket itself, or over TLS.
 
-Trio's streams take locks and checkpoints that cost more than the system calls. Here a read is one ``recv``
-once `upkeep` tells that there is something; a write is one ``send``, at once, and waits only for a peer that
-does not keep up.
+Trio's streams take locks and checkpoints that cost more than the system calls. Here a read is one ``recv``,
+after a ``wait_readable`` where nothing is there; a write is one ``send``, at once, and waits only for a peer
+that does not keep up. Both waits are level-triggered: they return at once for what came before them, so there
+is no wake-up that could be lost.
 """
 
 import contextlib
-import select
 import socket
 from typing import Protocol
 
@@ -18,8 +18,6 @@ LINGER_BYTES = 16 * 1024 * 1024
 READ_SIZE = 64 * 1024
 TURN = 16
 """Reads without a wait before others get their turn."""
-ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-"""What epoll says of a peer that sends no more."""
 
 
 class PeerGoneError(Exception):
@@ -47,10 +45,6 @@ class Channel(Protocol):
         """Let the present `receive`, or else the next one, return None."""
         ...
 
-    def told(self, events: int) -> None:
-        """Take what epoll tells of the socket."""
-        ...
-
     async def send(self, data: bytes) -> None:
         """Send all of ``data``; no checkpoint when the peer keeps up. Raises `PeerGoneError`."""
         ...
@@ -69,15 +63,14 @@ class Channel(Protocol):
 
 
 class PlainChannel:
-    """A socket in the clear. `told` is to be called with what epoll says of it, edge-triggered."""
+    """A socket in the clear."""
 
     __slots__ = (
-        "_has_ended",
+        "_is_empty",
         "_is_interrupted",
-        "_is_ready",
+        "_is_waiting",
         "_send_timeout",
         "_socket",
-        "_task",
         "_turn",
         "_unwaited",
         "torn",
@@ -88,9 +81,8 @@ class PlainChannel:
         self._socket = sock
         self._send_timeout = send_timeout
         self._turn = trio.StrictFIFOLock()
-        self._task: trio.lowlevel.Task | None = None
-        self._is_ready = True
-        self._has_ended = False
+        self._is_empty = False
+        self._is_waiting = False
         self._is_interrupted = False
         self._unwaited = 0
         self.torn = False
@@ -98,47 +90,40 @@ class PlainChannel:
     async def receive(self) -> bytes | None:
         """See `Channel`."""
         while not self._is_interrupted:
-            if self._is_ready:
+            if not self._is_empty:
                 try:
                     data = self._socket.recv(READ_SIZE)
                 except BlockingIOError:
-                    self._is_ready = False
-                    continue
+                    pass
                 except OSError as error:
                     raise PeerGoneError from error
-                # The edge of what came meanwhile is still to be told, but not that of an end before it.
-                self._is_ready = len(data) == READ_SIZE or self._has_ended
-                self._unwaited += 1
-                if self._unwaited >= TURN:
-                    self._unwaited = 0
-                    await trio.lowlevel.checkpoint()
-                return data
+                else:
+                    # A short read took all there was. Should more have come since, the wait does not wait.
+                    self._is_empty = 0 < len(data) < READ_SIZE
+                    self._unwaited += 1
+                    if self._unwaited >= TURN:
+                        self._unwaited = 0
+                        await trio.lowlevel.checkpoint()
+                    return data
+            self._is_empty = False
             self._unwaited = 0
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._forget)
+            self._is_waiting = True
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+            except trio.ClosedResourceError:
+                pass  # `interrupt`
+            finally:
+                self._is_waiting = False
         self._is_interrupted = False
         return None
-
-    def _forget(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def told(self, events: int) -> None:
-        """Note that the socket can be read, or that it has ended."""
-        self._is_ready = True
-        if events & ENDED:
-            self._has_ended = True
-        self._resume()
 
     def interrupt(self) -> None:
         """See `Channel`."""
         self._is_interrupted = True
-        self._resume()
-
-    def _resume(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        if self._is_waiting:
+            # Nothing is closed: this is the wake-up for whoever waits for the socket, and costs readers that
+            # are not interrupted nothing, where a cancel scope would cost as much as the wait.
+            trio.lowlevel.notify_closing(self._socket)
 
     async def send(self, data: bytes) -> None:
         """See `Channel`."""
@@ -166,7 +151,10 @@ class PlainChannel:
             self.torn = True
             rest = memoryview(data)[sent:]
             while rest:
-                with trio.move_on_after(self._send_timeout) as waiting:
+                with (
+                    trio.move_on_after(self._send_timeout) as waiting,
+                    contextlib.suppress(trio.ClosedResourceError),  # a reader's `interrupt`
+                ):
                     await trio.lowlevel.wait_writable(self._socket)
                 if waiting.cancelled_caught:
                     raise PeerGoneError
@@ -185,8 +173,7 @@ class PlainChannel:
 
     def receive_nowait(self) -> bytes:
         """See `Channel`."""
-        self._is_ready = True  # so that an end, or an error, is met by the next `receive`
-        if self._task is not None:
+        if self._is_waiting:
             return b""
         try:
             return self._socket.recv(READ_SIZE)
@@ -225,9 +212,6 @@ class TlsChannel:
                     raise PeerGoneError from error
         self._is_interrupted = False
         return None
-
-    def told(self, events: int) -> None:
-        """See `Channel`: the stream reads the socket itself."""
 
     def interrupt(self) -> None:
         """See `Channel`."""

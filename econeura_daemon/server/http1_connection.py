@@ -7,7 +7,6 @@ answered, so answers cannot change places.
 
 import logging
 import math
-import select
 import socket
 from typing import Any
 
@@ -15,19 +14,17 @@ import trio
 
 from econeura_daemon.server.context import Peer
 from econeura_daemon.server.framing import Framer, Head, Refusal
-from econeura_daemon.server.http1_channel import ENDED, Channel, PeerGoneError, PlainChannel, hang_up
+from econeura_daemon.server.http1_channel import Channel, PeerGoneError, PlainChannel, hang_up
 from econeura_daemon.server.http1_exchange import Exchange
 from econeura_daemon.server.http1_response import BODILESS, write_head
 from econeura_daemon.server.problems import Problem
 from econeura_daemon.server.requests import HotRoute, Request
 from econeura_daemon.server.site import Site
-from econeura_daemon.server.upkeep import LEAVING, READABLE
 
 log = logging.getLogger(__name__)
 
 TURN = 16
 """Requests that are answered, one after the other, before others get their turn."""
-_RESET = select.EPOLLERR | select.EPOLLHUP
 _LAST_CALL = 0.1
 """Seconds in which one that was accepted at the very end may still send its request."""
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
@@ -41,7 +38,7 @@ async def serve_connection(sock: socket.socket, peer: Peer, site: Site) -> None:
 async def serve_http1(channel: Channel, sock: socket.socket, peer: Peer, site: Site) -> None:
     """Serve one connection over ``channel``, which ``sock`` is behind."""
     connection = Connection(channel, sock, peer, site)
-    site.upkeep.enter(connection, READABLE if isinstance(channel, PlainChannel) else LEAVING)
+    site.upkeep.enter(connection)
     try:
         await connection.run()
     finally:
@@ -63,7 +60,6 @@ class Connection:
         self._has_served = False
         self._head_begun = math.inf
         self._lingers = False
-        self._ended = 0
         if peer.is_unix:
             self._client, self._server = None, (sock.getsockname(), None)
             self._address = None
@@ -79,13 +75,15 @@ class Connection:
         """Let `_more` look at the deadline and at the drain."""
         self._channel.interrupt()
 
-    def told(self, events: int) -> None:
-        """Take what epoll tells: bytes for the reader, and that the client has left."""
-        self._channel.told(events)
-        if events & ENDED:
-            self._ended |= events
-            if self.exchange is not None:
-                self.exchange.leave(is_reset=bool(events & _RESET))
+    @property
+    def is_answering(self) -> bool:
+        """Whether an application is at work on a request."""
+        return self.exchange is not None
+
+    def left(self, *, is_reset: bool) -> None:
+        """Let the application know that the client is gone, or at least sends no more."""
+        if self.exchange is not None:
+            self.exchange.leave(is_reset=is_reset)
 
     async def run(self) -> None:
         """Serve until the client, or a refusal, or the drain ends it."""
@@ -94,6 +92,7 @@ class Connection:
             is_in_order = await self._serve()
         except PeerGoneError:
             return
+        self.deadline = math.inf
         if not is_in_order:
             return
         if self._lingers or self._framer.in_body or self._framer.buffered or channel.has_unread():
@@ -155,10 +154,10 @@ class Connection:
             if data is not None:
                 return False
             if trio.current_time() >= self.deadline:
-                if framer.buffered:
-                    await self._refuse(
-                        Refusal("request-timeout", "The request's head did not arrive in time.")
-                    )
+                if not framer.buffered:  # perhaps the machine was late, not the client
+                    framer.feed(self._channel.receive_nowait())
+                    return framer.buffered > 0
+                await self._refuse(Refusal("request-timeout", "The request's head did not arrive in time."))
                 return False
 
     async def _answer(self, head: Head, route: HotRoute, body: bytes) -> bool:
@@ -189,8 +188,6 @@ class Connection:
         """Let the application answer; it is cancelled if the client leaves."""
         site = self._site
         exchange = self.exchange = Exchange(head, self._framer, self._channel, site.date, site.drain)
-        if self._ended:
-            exchange.leave(is_reset=bool(self._ended & _RESET))
         try:
             with exchange.scope:
                 await site.gate(self._scope(head), exchange.receive, exchange.send)

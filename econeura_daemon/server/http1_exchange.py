@@ -1,9 +1,10 @@
 """One request and its answer, as ASGI messages.
 
-`receive` reads the socket itself and no task of ours watches over the handler: `upkeep` tells when the client
-has left, and then the handler is cancelled.
+`receive` reads the socket itself and no task of ours watches over the handler: the sweep of `upkeep` tells when
+the client has left, and then the handler is cancelled.
 """
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -235,5 +236,5 @@ class Exchange:
         """Note that the client is gone, or (not ``is_reset``) at least sends no more."""
         if is_reset or self.streams:
             self.scope.cancel()
-        else:
+        elif self.scope.deadline == math.inf:
             self.scope.deadline = trio.current_time() + HALF_CLOSED_GRACE

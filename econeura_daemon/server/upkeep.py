@@ -1,11 +1,10 @@
 """What would otherwise be a task or a timer a connection: deadlines, and clients that leave.
 
 A sweep over all connections every `TICK` costs less than one timer a request would. What it looks for are
-plain attributes, which cost nothing to set.
-
-Sockets are entered once in an epoll of its own, edge-triggered, which costs a system call a connection where
-Trio's own waits cost one and more a request. It also tells at once of clients that leave while a handler is
-at work, whether anybody reads their sockets or not.
+plain attributes, which cost nothing to set. Of those that an application is at work for, whose sockets nobody
+may be reading, it asks in one ``poll`` whether the client is still there: requests that are answered within a
+tick pay nothing, streams and long polls a microsecond a tick. The question is asked anew every time, so
+nothing that was missed once is missed for good.
 """
 
 import select
@@ -18,14 +17,9 @@ import trio
 from econeura_daemon.server.connection import Drain
 
 TICK = 0.1
-"""Seconds. Deadlines are missed by this at most."""
+"""Seconds. Deadlines are missed, and clients that leave are noticed, by this late at most."""
 
-READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-"""For sockets that are read by what is told here."""
-LEAVING = select.EPOLLRDHUP | select.EPOLLET
-"""For those that somebody else reads. Errors and hang-ups are always told."""
-_AT_ONCE = 256
-"""Events that are told before others get their turn."""
+_RESET = select.POLLERR | select.POLLHUP
 
 
 class Attended(Protocol):
@@ -36,6 +30,11 @@ class Attended(Protocol):
     is_idle: bool
     """Whether it waits for a request."""
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether an application is at work on a request."""
+        ...
+
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         ...
@@ -44,8 +43,8 @@ class Attended(Protocol):
         """Look at the deadline, and at the drain."""
         ...
 
-    def told(self, events: int) -> None:
-        """Take what epoll tells of the socket."""
+    def left(self, *, is_reset: bool) -> None:
+        """Take note that the client is gone, or (not ``is_reset``) at least sends no more; told every tick."""
         ...
 
 
@@ -54,8 +53,6 @@ class Upkeep:
 
     def __init__(self) -> None:
         self._connections: set[Attended] = set()
-        self._epoll = select.epoll()
-        self._by_fd: dict[int, Attended] = {}
         self._some = trio.Event()
         self.now = trio.current_time()
         """Trio's clock as of the last sweep: `TICK` old at most, and free."""
@@ -63,20 +60,16 @@ class Upkeep:
     def __repr__(self) -> str:
         return f"<Upkeep: {len(self._connections)} connections>"
 
-    def enter(self, connection: Attended, events: int) -> None:
-        """Attend to a connection from now on, and tell it of ``events``."""
+    def enter(self, connection: Attended) -> None:
+        """Attend to a connection from now on."""
         self._connections.add(connection)
-        self._by_fd[connection.fileno()] = connection
-        self._epoll.register(connection.fileno(), events)
         if not self._some.is_set():
             self.now = trio.current_time()
             self._some.set()
 
     def leave(self, connection: Attended) -> None:
-        """Attend to it no longer. Its socket must still be open."""
+        """Attend to it no longer."""
         self._connections.discard(connection)
-        del self._by_fd[connection.fileno()]
-        self._epoll.unregister(connection.fileno())
 
     def wake_idle(self) -> None:
         """Let every connection that waits for a request look around."""
@@ -88,7 +81,6 @@ class Upkeep:
         """Work until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
-            nursery.start_soon(self._notice)
             await drain.begun.wait()
             self.wake_idle()
 
@@ -99,31 +91,32 @@ class Upkeep:
                 await self._some.wait()
             await trio.sleep(TICK)
             now = self.now = trio.current_time()
+            answering = []
             for connection in self._connections:
                 if connection.deadline <= now:
                     connection.wake()
+                if connection.is_answering:
+                    answering.append(connection)
+            if answering:
+                _look_after(answering)
 
-    async def _notice(self) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for fd, events in self._epoll.poll(0, _AT_ONCE):
-                self._by_fd[fd].told(events)
 
-    def close(self) -> None:
-        """Free the descriptor."""
-        self._epoll.close()
+def _look_after(connections: list[Attended]) -> None:
+    by_fd = {connection.fileno(): connection for connection in connections}
+    poll = select.poll()
+    for fd in by_fd:
+        poll.register(fd, select.POLLRDHUP)  # errors and hang-ups are always told
+    for fd, events in poll.poll(0):
+        by_fd[fd].left(is_reset=bool(events & _RESET))
 
 
 @asynccontextmanager
 async def open_upkeep(drain: Drain) -> AsyncGenerator[Upkeep]:
     """Attend to connections for the length of the block."""
     upkeep = Upkeep()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(upkeep.run, drain)
-            try:
-                yield upkeep
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:
-        upkeep.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upkeep.run, drain)
+        try:
+            yield upkeep
+        finally:
+            nursery.cancel_scope.cancel()
