@@ -1,4 +1,4 @@
-"""Reading one request, by our framer and by httptools: what decided against the latter (server/http1_heads.py).
+"""Reading one request, by our framer and by httptools: what the checks of ours cost (docs/decisions/0010).
 
 python -m benchmarks.http_heads
 """

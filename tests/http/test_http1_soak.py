@@ -1,6 +1,7 @@
 """Many connections, a quarter of which misbehave: memory stays flat, no task is left, the others notice nothing.
 
-The clients are processes of their own (this file, run as a program): the crowd, and a probe, which measures.
+The clients are processes of their own (this file, run as a program): the crowd, which is too much for one, and
+a probe, which measures.
 When soaking there are `ECONEURA_SOAK_CONNECTIONS` (2000) of them for `ECONEURA_SOAK_SECONDS` (600).
 """
 
@@ -26,6 +27,8 @@ SOAK_CONNECTIONS = int(os.environ.get("ECONEURA_SOAK_CONNECTIONS", "2000"))
 EVENT = request("/hot", body=b"x" * 400)
 PACE = 1.0
 """Seconds between two requests of a client in the crowd."""
+CROWDS = 2
+"""Processes that the crowd is spread over: it must not wait for itself."""
 
 
 async def hot(asked):
@@ -47,6 +50,7 @@ async def soak(connections, seconds):
         hot={("POST", "/hot"): HotRoute(hot, "/hot")},
         max_connections=connections * 2,
         max_connections_per_peer=connections * 2,
+        max_concurrent_requests=connections,  # who holds up a slot is shed elsewhere; here nobody is to be
         head_timeout_ms=2000,
         body_timeout_ms=2000,
         send_timeout_ms=2000,
@@ -71,18 +75,28 @@ async def soak(connections, seconds):
             nursery.start_soon(watch)
             async with trio.open_nursery() as clients:
                 clients.start_soon(probe)
-                figures |= await run("crowd", rig.port, connections, seconds)
+                crowds = []
+                async with trio.open_nursery() as parts:
+
+                    async def part(seed):
+                        crowds.append(await run("crowd", rig.port, connections // CROWDS, seconds, seed))
+
+                    for seed in range(CROWDS):
+                        parts.start_soon(part, seed)
+                for key in ("wrong", "misbehaved", "answered"):
+                    figures[key] = sum((crowd[key] for crowd in crowds[1:]), crowds[0][key])
             nursery.cancel_scope.cancel()
         await rig.wait_for_connections(0)
         with trio.fail_after(20):
             while trio.lowlevel.current_statistics().tasks_living > figures["tasks_before"]:  # noqa: ASYNC110
                 await trio.sleep(0.05)
+        figures["tasks_after"] = trio.lowlevel.current_statistics().tasks_living
     return figures
 
 
-async def run(role, port, connections, seconds):
+async def run(role, port, connections, seconds, seed=0):
     """Be somebody in a process of its own; return what it measured."""
-    command = [sys.executable, __file__, role, str(port), str(connections), str(seconds)]
+    command = [sys.executable, __file__, role, str(port), str(connections), str(seconds), str(seed)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     finished = await trio.run_process(command, env=environment, capture_stdout=True)
     return json.loads(finished.stdout)
@@ -136,6 +150,8 @@ class Crowd:
                 self.wrong.append(f"closed after {text!r}")
                 return
             text += data
+            if not text.startswith(b"HTTP/1.1 202 "[: len(text)]):
+                break
         if not text.startswith(b"HTTP/1.1 202 ") or text.count(b"HTTP/1.1") != 1:
             self.wrong.append(repr(text))
         self.answered += 1
@@ -225,11 +241,11 @@ async def be_the_probe(crowd, _connections, seconds):
     return {"p99": await latencies(crowd, seconds)}
 
 
-async def main(role, port, connections, seconds):
+async def main(role, port, connections, seconds, seed):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     be = {"crowd": be_the_crowd, "probe": be_the_probe}[role]
     sys.stdout.write(
-        json.dumps(await be(Crowd(int(port), random.Random(1)), int(connections), float(seconds)))
+        json.dumps(await be(Crowd(int(port), random.Random(int(seed))), int(connections), float(seconds)))
     )
 
 
