@@ -5,7 +5,6 @@ a probe, which measures.
 When soaking there are `ECONEURA_SOAK_CONNECTIONS` (2000) of them for `ECONEURA_SOAK_SECONDS` (600).
 """
 
-import gc
 import json
 import os
 import random
@@ -13,6 +12,7 @@ import resource
 import socket
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,16 +65,20 @@ async def soak(connections, seconds):
             async def watch():
                 while True:
                     await trio.sleep(max(seconds / 40, 0.25))
-                    gc.collect()
                     figures["rss"].append(resident_bytes())
 
             async def probe():
                 await trio.sleep(min(seconds / 5, 10))
                 figures["p99_among"] = (await run("probe", rig.port, 1, seconds / 2))["p99"]
 
+            async def probe_the_machine():
+                await trio.sleep(min(seconds / 5, 10))
+                figures["p99_of_the_machine"] = (await run("bystander", 0, 1, seconds / 2))["p99"]
+
             nursery.start_soon(watch)
             async with trio.open_nursery() as clients:
                 clients.start_soon(probe)
+                clients.start_soon(probe_the_machine)
                 crowds = []
                 async with trio.open_nursery() as parts:
 
@@ -124,7 +128,8 @@ async def test_the_same_with_two_thousand_for_ten_minutes():
     figures = await soak(connections=SOAK_CONNECTIONS, seconds=SOAK_SECONDS)
     sys.stdout.write(json.dumps({**figures, "rss": [round(rss / 1e6, 1) for rss in figures["rss"]]}))
     judge(figures, growth=4_000_000)
-    assert figures["p99_among"] <= 2 * figures["p99_alone"]
+    # What the crowd takes of the cores, a client of any other server on this machine waits for too.
+    assert figures["p99_among"] <= 2 * max(figures["p99_alone"], figures["p99_of_the_machine"])
 
 
 # The crowd.
@@ -241,9 +246,24 @@ async def be_the_probe(crowd, _connections, seconds):
     return {"p99": await latencies(crowd, seconds)}
 
 
+async def be_a_bystander(_crowd, _connections, seconds):
+    """Be client and server, which has nothing to do with the one that is measured, in one process."""
+
+    async def serve(stream):
+        while await stream.receive_some(65536):
+            await stream.send_all(b"HTTP/1.1 202 Accepted\r\n\r\n" + b"x" * 400)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        crowd = Crowd(listener.socket.getsockname()[1], random.Random(1))
+        taken = await latencies(crowd, seconds)
+        nursery.cancel_scope.cancel()
+    return {"p99": taken}
+
+
 async def main(role, port, connections, seconds, seed):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    be = {"crowd": be_the_crowd, "probe": be_the_probe}[role]
+    be = {"crowd": be_the_crowd, "probe": be_the_probe, "bystander": be_a_bystander}[role]
     sys.stdout.write(
         json.dumps(await be(Crowd(int(port), random.Random(int(seed))), int(connections), float(seconds)))
     )
