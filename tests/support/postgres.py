@@ -4,6 +4,7 @@ The first test that asks for it starts it (one a worker process of pytest-xdist)
 Its durability settings are the defaults, ``fsync`` included: it is to behave like the real thing.
 """
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -60,6 +61,7 @@ class PostgresCluster:
                     "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=60",
                 ],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and no lock is taken
                 **self._account,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
@@ -94,6 +96,15 @@ class PostgresCluster:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel shut the server down should the tests be killed (or the thread end that started it)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
 def _unprivileged() -> pwd.struct_passwd:
