@@ -1,10 +1,8 @@
 """Clients that break off, dawdle, or come in numbers, and what the others notice of them: nothing."""
 
 import logging
-import os
 import socket
 import struct
-import time
 
 import pytest
 import trio
