@@ -46,7 +46,3 @@ class Drain:
     def deadline(self) -> float:
         """Return when the drain must be over, on Trio's clock; infinite before it begins."""
         return self._deadline
-
-    def http_deadline(self) -> float:
-        """Return until when HTTP may finish what it answers."""
-        return self._deadline - (1 - HTTP_SHARE) * self.seconds

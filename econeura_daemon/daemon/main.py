@@ -132,6 +132,9 @@ async def _process(
             open_daemon(settings, clock, rng, drain=drain, environ=environ, notifier=notifier) as daemon,
         ):
             running.append(daemon)
+            daemon.services.metrics.counter(
+                "log_lines_dropped", "Log lines lost because nobody took them", lambda: logs.dropped
+            )
             ready = Ready(
                 urls=tuple(daemon.urls),
                 pid=os.getpid(),

@@ -49,10 +49,6 @@ class HealthBoard:
         """Ask every part; a check that raises makes its part unhealthy, with the reason."""
         return {name: _ask(name, check) for name, check in self._checks.items()}
 
-    def overall(self) -> Status:
-        """Ask every part and return the worst status."""
-        return worst(self.report().values())
-
 
 def _ask(name: str, check: Check) -> ComponentHealth:
     try:

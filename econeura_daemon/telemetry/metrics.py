@@ -93,7 +93,6 @@ class Metrics:
         self.loop_restarts = self._counter(
             "loop_restarts", "Restarts of a supervised loop after a bug", ("loop",)
         )
-        self.log_lines_dropped = self._counter("log_lines_dropped", "Log lines lost because nobody took them")
 
         self.registry.register(_Page(self))
         ProcessCollector(namespace=PREFIX.rstrip("_"), registry=self.registry)

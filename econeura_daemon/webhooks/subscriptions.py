@@ -18,7 +18,7 @@ from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBo
 from econeura_daemon.webhooks.model import RetryPolicy, Secret, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.signing import new_secret
-from econeura_daemon.webhooks.store import claims
+from econeura_daemon.webhooks.store import claims, recovery
 from econeura_daemon.webhooks.store import subscriptions as sql
 from econeura_daemon.webhooks.store.claims import Claimant
 from econeura_daemon.wire import EgressGuard, check_url
@@ -141,7 +141,7 @@ class Subscriptions:
             # What stays is the address of its deliveries, not the key.
             after = attrs.evolve(before, active=False, deleted=True, updated_at=now, secrets=())
             sql.replace(connection, after, self._token())
-            return claims.cancel_some(connection, subscription_id, CANCEL_BATCH, self._claimant)
+            return recovery.cancel_some(connection, subscription_id, CANCEL_BATCH, self._claimant)
 
         if await self._store.transact(work) >= CANCEL_BATCH:
             await self._cancel_rest(subscription_id)
@@ -151,7 +151,7 @@ class Subscriptions:
 
         A deletion may have been cut off, and another daemon may have published while it was under way.
         """
-        for subscription_id in await self._store.read(claims.deleted_with_rest):
+        for subscription_id in await self._store.read(recovery.deleted_with_rest):
             await self._cancel_rest(subscription_id)
 
     async def finish_deletions_loop(
@@ -168,7 +168,7 @@ class Subscriptions:
 
     async def _cancel_rest(self, subscription_id: str) -> None:
         cancel = partial(
-            claims.cancel_some, subscription_id=subscription_id, most=CANCEL_BATCH, claimant=self._claimant
+            recovery.cancel_some, subscription_id=subscription_id, most=CANCEL_BATCH, claimant=self._claimant
         )
         while await self._store.transact(cancel):
             pass

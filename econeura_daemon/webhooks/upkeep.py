@@ -11,7 +11,7 @@ from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.storage import Store
 from econeura_daemon.webhooks.dispatcher import Dispatcher
-from econeura_daemon.webhooks.store import claims
+from econeura_daemon.webhooks.store import claims, recovery
 from econeura_daemon.webhooks.store.claims import Claimant
 
 log = logging.getLogger(__name__)
@@ -55,13 +55,13 @@ class Upkeep:
 
     async def rescan(self) -> None:
         """Note, for every active subscription, when the first of what waits in the store is due."""
-        for subscription, due_at in await self._store.read(claims.waiting_lanes):
+        for subscription, due_at in await self._store.read(recovery.waiting_lanes):
             self._dispatcher.resume(subscription, due_at)
 
     async def recover(self) -> None:
         """Free what died with its claimant: earlier runs of this daemon, lapsed leases of others."""
         now = to_ms(self._clock.now())
-        freed = await self._store.transact(partial(claims.recover, now=now, claimant=self._claimant))
+        freed = await self._store.transact(partial(recovery.recover, now=now, claimant=self._claimant))
         if freed:
             log.warning("freed deliveries whose daemon died", extra={"subscriptions": len(freed)})
 
@@ -71,14 +71,16 @@ class Upkeep:
         A claim is abandoned if two looks in a row find it so: between a commit and its `begin` there is a moment.
         """
         await self.recover()
-        claimed = await self._store.read(partial(claims.claimed, claimant=self._claimant))
+        claimed = await self._store.read(partial(recovery.claimed, claimant=self._claimant))
         idle = set(claimed) - {one.delivery_id for one in self._dispatcher.under_way}
         abandoned = sorted(idle & self._suspects)
         self._suspects = idle
         if abandoned:
             log.error("freed claims that nobody worked on", extra={"deliveries": abandoned[:10]})
             now = to_ms(self._clock.now())
-            await self._store.transact(partial(claims.free, ids=abandoned, now=now, claimant=self._claimant))
+            await self._store.transact(
+                partial(recovery.free, ids=abandoned, now=now, claimant=self._claimant)
+            )
 
 
 @contextmanager

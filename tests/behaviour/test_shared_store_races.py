@@ -11,7 +11,7 @@ from econeura_daemon.core.settings import StorageSettings, WebhookSettings
 from econeura_daemon.storage import open_store
 from econeura_daemon.webhooks.fan_out import Matcher
 from econeura_daemon.webhooks.model import DeliveryStatus, Secret, Subscription
-from econeura_daemon.webhooks.store import claims, subscriptions
+from econeura_daemon.webhooks.store import claims, recovery, subscriptions
 from econeura_daemon.webhooks.store.claims import Claimant
 from tests.support.inline_store import open_inline_store
 from tests.support.rig import answered, open_rig
@@ -47,7 +47,7 @@ async def test_deleting_here_and_recording_there_count_a_delivery_once(postgres_
         await until(is_sent)
 
         def cancel(connection):
-            claims.cancel_some(connection, key, 1000, Claimant("dmn_a", "run_1", LEASE_MS))
+            recovery.cancel_some(connection, key, 1000, Claimant("dmn_a", "run_1", LEASE_MS))
             hold(connection)
 
         def record(connection):

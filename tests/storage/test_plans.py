@@ -7,7 +7,7 @@ just the same in every test of results.
 import pytest
 import sqlalchemy as sa
 
-from econeura_daemon.webhooks.store import claims, queries, statements, subscriptions
+from econeura_daemon.webhooks.store import queries, recovery, statements, subscriptions
 from econeura_daemon.webhooks.store.claims import Claimant
 from tests.support.inline_store import open_inline_store
 
@@ -91,15 +91,15 @@ class Nothing(list):
 
 
 COLD = {
-    "waiting_lanes": (claims.waiting_lanes, {}, "deliveries_due"),
-    "claimed": (claims.claimed, {"claimant": ME}, "deliveries_claimed"),
-    "recover": (claims.recover, {"now": 0, "claimant": ME}, "deliveries_claimed"),
+    "waiting_lanes": (recovery.waiting_lanes, {}, "deliveries_due"),
+    "claimed": (recovery.claimed, {"claimant": ME}, "deliveries_claimed"),
+    "recover": (recovery.recover, {"now": 0, "claimant": ME}, "deliveries_claimed"),
     "cancel_some": (
-        claims.cancel_some,
+        recovery.cancel_some,
         {"subscription_id": "s", "most": 9, "claimant": ME},
         "deliveries_due",
     ),
-    "deleted_with_rest": (claims.deleted_with_rest, {}, "deliveries_due"),
+    "deleted_with_rest": (recovery.deleted_with_rest, {}, "deliveries_due"),
     "matching": (subscriptions.matching, {"patterns": ("a", "*")}, "PRIMARY KEY"),
     "page of a subscription": (
         queries.page,

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import signal
 from urllib.parse import urlsplit
 
 import pytest
 import trio
 
-from tests.support.daemon import open_running_daemon, start_daemon, write_config
+from tests.support.daemon import REPOSITORY, open_running_daemon, start_daemon, write_config
 from tests.support.receiver import open_receiver
 from tests.support.waiting import until
 
@@ -234,3 +235,24 @@ async def test_a_stop_of_two_seconds_expires_nothing(tmp_path):
             await receiver.wait_for(3)
         health = await client.get("/health")
         assert health.status == 200
+
+
+async def test_the_metrics_that_the_guide_names_are_on_the_page(tmp_path):
+    guide = (REPOSITORY / "docs" / "operating.md").read_text()
+    named = set(
+        re.findall(r"econeura_[a-z_]+", guide.partition("## Metrics")[2].partition("## What to do")[0])
+    )
+    config = write_config(tmp_path / "state")
+    async with open_receiver() as receiver, open_running_daemon(config) as daemon, daemon.client() as client:
+        await subscribe(client, receiver.url)
+        await publish(client, 1)
+        await until(lambda: nothing_pends(client))
+
+        async def page():
+            shown = (await client.get("/metrics")).body.decode()
+            return shown if named <= set(re.findall(r"^# HELP (\w+)", shown, re.MULTILINE)) else None
+
+        shown = await until(page)
+    assert len(named) >= 9
+    assert "econeura_log_lines_dropped_total 0.0" in shown
+    assert 'econeura_deliveries_total{outcome="delivered"} 1.0' in shown

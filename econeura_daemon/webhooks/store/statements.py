@@ -8,7 +8,7 @@ from sqlalchemy import bindparam as given
 
 from econeura_daemon.storage import Hot, tables
 from econeura_daemon.storage.dialect import insert as insert_or
-from econeura_daemon.storage.dialect import now_ms
+from econeura_daemon.storage.dialect import now_ms, skip_locked
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus
 
 _deliveries = tables.deliveries
@@ -60,7 +60,7 @@ INSERT_ATTEMPT = Hot(
 )  # fmt: skip
 
 _candidates = _deliveries.alias("candidates")
-_due = (
+_due = skip_locked(
     sa.select(_candidates.c.id)
     .where(
         _candidates.c.subscription_id == given("g_subscription_id"),
@@ -69,9 +69,7 @@ _due = (
     )
     .order_by(_candidates.c.next_attempt_at, _candidates.c.event_cursor)
     .limit(given("g_limit", type_=sa.Integer))
-    .with_for_update(skip_locked=True)
-    .cte("due")  # a subquery might be run again for each row, and claim more than it may
-)
+).cte("due")  # a subquery might be run again for each row, and claim more than it may
 CLAIM = Hot(
     sa.update(_deliveries)
     .where(_deliveries.c.id.in_(sa.select(_due.c.id)))
