@@ -6,11 +6,12 @@ from quart import Response, request
 from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
 
-from econeura_daemon.api import openapi, problems, routing
-from econeura_daemon.api.routes import GROUPS
+from econeura_daemon.api import hot, openapi, problems, routing
+from econeura_daemon.api.requests import InTaskConnection
+from econeura_daemon.api.routes import GROUPS, HOT
 from econeura_daemon.api.services import Services
 from econeura_daemon.core import jsons
-from econeura_daemon.server import Scope
+from econeura_daemon.server import HotRoutes, Scope
 
 ROUTES = [route for group in GROUPS for route in group.all]
 OPENAPI = "econeura.openapi"
@@ -28,6 +29,7 @@ class _Json(JSONProvider):
 
 class _App(QuartTrio):
     json_provider_class = _Json
+    asgi_http_class = InTaskConnection
 
     async def make_default_options_response(self) -> Response:
         """Answer OPTIONS with the methods there are, and no body."""
@@ -52,6 +54,11 @@ def create_app(services: Services) -> QuartTrio:
     problems.install(app)
     app.after_request(_without_body)
     return app
+
+
+def hot_routes(services: Services) -> HotRoutes:
+    """Return the routes that need no Quart, for the server to serve them itself."""
+    return hot.hot_routes(services, HOT)
 
 
 def scope_of(method: str, path: str) -> Scope | None:

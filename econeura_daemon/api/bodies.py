@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from quart import request
 from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.http import parse_options_header
 
 from econeura_daemon.api.context import request_context
 from econeura_daemon.api.idempotency import Key, read_key
@@ -13,7 +14,7 @@ from econeura_daemon.core.structuring import structure_json
 
 T = TypeVar("T")
 
-_JSON = "application/json"
+JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -23,13 +24,13 @@ async def read_body(cls: type[T]) -> T:
     Raises `InvalidInputError` (400) with every flaw, `UnsupportedMediaType` (415) for another content type,
     `RequestEntityTooLarge` (413) beyond ``http.max_body_bytes``.
     """
-    _refuse_other_types(_JSON)
+    _refuse_other_types(JSON)
     return structure_json(loads(await raw_body()), cls)
 
 
 async def read_patch() -> dict[str, Any]:
     """Return the members that a PATCH changes (RFC 7396), unchecked. Raises as `read_body` does."""
-    _refuse_other_types(_JSON, _MERGE_PATCH)
+    _refuse_other_types(JSON, _MERGE_PATCH)
     return structure_json(loads(await raw_body()), dict[str, Any])
 
 
@@ -52,14 +53,20 @@ async def idempotency_key() -> Key | None:
 
 
 def _refuse_other_types(*expected: str) -> None:
-    if request.mimetype not in expected:
-        got = request.mimetype or "none"
+    headers = request.headers
+    refuse_other_types(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""), *expected)
+
+
+def refuse_other_types(content_type: str, encoding: str, *expected: str) -> None:
+    """Refuse a body by its headers if it is none of ``expected``. Raises `UnsupportedMediaType`."""
+    mimetype, parameters = parse_options_header(content_type)
+    if mimetype.lower() not in expected:
+        got = mimetype.lower() or "none"
         raise UnsupportedMediaType(f"Expected Content-Type: {' or '.join(expected)}, got {shortened(got)}")
-    charset = request.mimetype_params.get("charset", "utf-8")
+    charset = parameters.get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType(f"JSON is UTF-8; this body says charset={shortened(charset)}")
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
+    if encoding.lower() not in {"", "identity"}:
         raise UnsupportedMediaType(
             f"A body with Content-Encoding: {shortened(encoding)} is not read; send it plain"
         )

@@ -1,8 +1,7 @@
 """Errors become problems (RFC 9457) here, in one table."""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import attrs
 from quart import Quart, Response, request
@@ -77,11 +76,8 @@ _OF_STATUS = {
 
 def install(app: Quart) -> None:
     """Let the app answer every error with a problem."""
-    app.register_error_handler(InvalidInputError, _invalid)
-    for kind, answer in ANSWERS.items():
-        app.register_error_handler(kind, _handler(answer))
-    app.register_error_handler(HTTPException, _of_werkzeug)
-    app.register_error_handler(Exception, _bug)
+    for kind in (HTTPException, Exception):
+        app.register_error_handler(kind, _answer)
 
 
 def problem_reply(found: Problem) -> Response:
@@ -94,34 +90,43 @@ def problem_reply(found: Problem) -> Response:
     return response
 
 
-def _handler(answer: _Answer) -> Callable[[Exception], Any]:
-    async def handle(error: Exception) -> Response:
-        found = Problem.of(answer.slug, answer.detail or str(error), headers=answer.headers)
-        if found.status >= 500:
-            _log.warning("answered %s: %s", answer.slug, error)
-        return problem_reply(found)
+def problem_of(error: Exception) -> Problem | None:
+    """Return what an error is answered with; None for a bug."""
+    if isinstance(error, InvalidInputError):
+        return Problem.of("invalid-input", error.summary, details=error.flaws)
+    if isinstance(error, HTTPException):
+        return _of_werkzeug(error)
+    answer = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), None)
+    if answer is None:
+        return None
+    found = Problem.of(answer.slug, answer.detail or str(error), headers=answer.headers)
+    if found.status >= 500:
+        _log.warning("answered %s: %s", answer.slug, error)
+    return found
 
-    return handle
 
-
-async def _invalid(error: InvalidInputError) -> Response:
-    return problem_reply(Problem.of("invalid-input", error.summary, details=error.flaws))
-
-
-async def _of_werkzeug(error: HTTPException) -> Response:
+def _of_werkzeug(error: HTTPException) -> Problem | None:
     slug = _OF_STATUS.get(error.code or 500)
     if slug is None:
-        return await _bug(error)
+        return None
     headers: Headers = ()
     detail = error.description or ""
-    where = shortened(request.path)
     if isinstance(error, NotFound):
-        detail = f"There is no route {request.method} {where}"
+        detail = f"There is no route {_asked()}"
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         headers = ((b"allow", allowed.encode()),)
-        detail = f"There is no route {request.method} {where}; at this path there is {allowed}"
-    return problem_reply(Problem.of(slug, detail, headers=headers))
+        detail = f"There is no route {_asked()}; at this path there is {allowed}"
+    return Problem.of(slug, detail, headers=headers)
+
+
+def _asked() -> str:
+    return f"{request.method} {shortened(request.path)}"
+
+
+async def _answer(error: Exception) -> Response:
+    found = problem_of(error)
+    return await _bug(error) if found is None else problem_reply(found)
 
 
 async def _bug(error: Exception) -> Response:

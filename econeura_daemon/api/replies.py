@@ -25,9 +25,13 @@ def reply(data: Any, *, status: int = 200) -> Response:
 def reply_json(data: bytes, *, status: int = 200, at: datetime | None = None) -> Response:
     """Answer with ``data`` that is JSON already, as of ``at`` (now)."""
     moment = services().clock.now() if at is None else at
+    return Response(envelope(data, status=status, at=moment), status=status, content_type=JSON)
+
+
+def envelope(data: bytes, *, status: int, at: datetime) -> bytes:
+    """Return what every answer is, around ``data`` that is JSON already."""
     success = b"true" if status < 400 else b"false"
-    envelope = b'{"success":%b,"data":%b,"timestamp":"%b"}' % (success, data, format_instant(moment).encode())
-    return Response(envelope, status=status, content_type=JSON)
+    return b'{"success":%b,"data":%b,"timestamp":"%b"}' % (success, data, format_instant(at).encode())
 
 
 async def reply_page(

@@ -67,6 +67,8 @@ class HttpSettings:
     """Origins whose pages may call the API (CORS); none by default."""
     max_body_bytes: int = attrs.field(default=1024 * 1024, validator=between(1024, 1024**3))
     max_connections: int = attrs.field(default=1000, validator=at_least(1))
+    max_connections_per_peer: int = attrs.field(default=500, validator=at_least(1))
+    """From one IPv4 address, or one IPv6 network of 64 bits; the unix socket's peers are not counted."""
     max_concurrent_requests: int = attrs.field(default=200, validator=at_least(1))
     """Requests handled at once; as many again may wait, beyond that 503 with ``Retry-After``."""
     head_timeout_ms: int = attrs.field(default=10 * SECOND, validator=at_least(100))
@@ -77,6 +79,10 @@ class HttpSettings:
     """How long an idle connection is kept."""
     send_timeout_ms: int = attrs.field(default=20 * SECOND, validator=at_least(100))
     """How long a peer may take no byte of an answer before its connection is closed."""
+    tls_certificate: str | None = None
+    """Path of the certificate chain in PEM; with it the TCP listeners speak TLS, HTTP/1.1 and HTTP/2."""
+    tls_key: str | None = None
+    """Path of its private key; none: the certificate's file holds it too."""
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import attrs
 import trio
 
-from econeura_daemon.api import Services, create_app, scope_of
+from econeura_daemon.api import Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
@@ -162,6 +162,7 @@ async def open_daemon(
                     telemetry=metrics,
                     drain_timeout_ms=int(settings.daemon.drain_timeout_ms * HTTP_SHARE),
                     access_log=settings.log.access,
+                    hot=hot_routes(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
                     try:

@@ -1,7 +1,7 @@
-"""Listening sockets, HTTP/1.1 connections, and the rules that every route shares, as ASGI layers."""
+"""Listening sockets, HTTP/1.1 connections, and the rules that every route shares, one implementation each."""
 
 from econeura_daemon.server.asgi import App, AsgiScope, Message, Receive, Send
-from econeura_daemon.server.connection import Drain, HttpTelemetry, ServeConnection, Site
+from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import (
     ALL_SCOPES,
     Peer,
@@ -13,7 +13,9 @@ from econeura_daemon.server.context import (
 from econeura_daemon.server.lifespan import LifespanError
 from econeura_daemon.server.listeners import Listener, open_listeners
 from econeura_daemon.server.problems import PROBLEMS, Problem, document, send_problem
+from econeura_daemon.server.requests import HotFunction, HotRoute, HotRoutes, Request, Response
 from econeura_daemon.server.serving import Server, open_server
+from econeura_daemon.server.site import ServeConnection, Site
 from econeura_daemon.server.tokens import Token, TokenFile, create_token, list_tokens, revoke_token
 
 __all__ = [
@@ -22,6 +24,9 @@ __all__ = [
     "App",
     "AsgiScope",
     "Drain",
+    "HotFunction",
+    "HotRoute",
+    "HotRoutes",
     "HttpTelemetry",
     "LifespanError",
     "Listener",
@@ -30,7 +35,9 @@ __all__ = [
     "Principal",
     "Problem",
     "Receive",
+    "Request",
     "RequestContext",
+    "Response",
     "Scope",
     "ScopeOf",
     "Send",

@@ -1,18 +1,9 @@
-"""What a server gives to each connection, and the seam at which the class that serves one is chosen."""
+"""What a server's parts share: the numbers that are kept, the drain, the ids."""
 
-import uuid
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
-import attrs
 import trio
-
-from econeura_daemon.core.clock import Clock
-from econeura_daemon.core.settings import HttpSettings
-from econeura_daemon.server.asgi import App
-from econeura_daemon.server.context import Peer
 
 
 class Level(Protocol):
@@ -46,44 +37,17 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun = trio.Event()
-        self._idle: set[trio.CancelScope] = set()
 
     def begin(self) -> None:
-        """Set `begun` and end the waits of connections that do nothing."""
+        """Say so."""
         self.begun.set()
-        for scope in self._idle:
-            scope.cancel()
-
-    @contextmanager
-    def ends(self, scope: trio.CancelScope) -> Generator[None]:
-        """Cancel ``scope`` when the drain begins while the block is running."""
-        self._idle.add(scope)
-        try:
-            yield
-        finally:
-            self._idle.discard(scope)
 
 
-@attrs.frozen(kw_only=True)
-class Site:
-    """What all connections of a server share."""
-
-    app: App
-    settings: HttpSettings
-    clock: Clock
-    rng: Random
-    telemetry: HttpTelemetry
-    drain: Drain = attrs.field(factory=Drain)
-    state: dict[str, Any] = attrs.field(factory=dict)
-    """The application's lifespan state; each request's scope holds a shallow copy."""
-
-
-ServeConnection = Callable[[trio.SocketStream, Peer, Site], Awaitable[None]]
-"""Serve one connection until it ends; the caller closes the stream. It may raise: the caller guards the
-others.
-"""
+_VERSION_4 = 4 << 76 | 0b10 << 62
+_RANDOM = ~(0xF << 76 | 0b11 << 62)
 
 
 def new_request_id(rng: Random) -> str:
     """Return the id of a request that brought none."""
-    return uuid.UUID(int=rng.getrandbits(128), version=4).hex
+    bits = rng.getrandbits(128) & _RANDOM
+    return "%032x" % (bits | _VERSION_4)  # a UUID of version 4 (RFC 9562 section 5.4)

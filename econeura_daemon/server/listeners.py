@@ -13,6 +13,7 @@ import attrs
 
 from econeura_daemon.core.errors import ListenError, SettingsError
 from econeura_daemon.core.settings import HttpSettings
+from econeura_daemon.server.certificates import open_context
 from econeura_daemon.server.context import is_loopback
 
 BACKLOG = 1024
@@ -33,15 +34,17 @@ class Listener:
     inode: tuple[int, int] | None = None
     names: frozenset[str] = frozenset()
     """What the configuration calls the host: a ``Host`` header may say it."""
+    scheme: str = "http"
+    """``https``: it speaks TLS."""
 
     @property
     def url(self) -> str:
-        """``http://host:port`` with the real port, or ``unix:PATH``."""
+        """``http://host:port`` (or ``https``) with the real port, or ``unix:PATH``."""
         address = self.socket.getsockname()
         if self.socket.family == socket.AF_UNIX:
             return f"unix:{address}"
         host = f"[{address[0]}]" if self.socket.family == socket.AF_INET6 else address[0]
-        return f"http://{host}:{address[1]}"
+        return f"{self.scheme}://{host}:{address[1]}"
 
     @property
     def is_local(self) -> bool:
@@ -70,8 +73,10 @@ def open_listeners(settings: HttpSettings, environ: Mapping[str, str], *, has_to
 
     Blocks while it resolves names: call it before serving begins. Raises, with every socket closed again,
     `SettingsError` for what is wrong whenever it is tried, an address that others can reach while no token
-    exists included, and `ListenError` for what the machine refuses now. Both say what to do.
+    exists and a certificate that cannot be used included, and `ListenError` for what the machine refuses now.
+    Both say what to do.
     """
+    speaks_tls = open_context(settings) is not None
     opened: list[Listener] = []
     with contextlib.ExitStack() as undo:
         undo.callback(_close_all, opened)
@@ -82,6 +87,8 @@ def open_listeners(settings: HttpSettings, environ: Mapping[str, str], *, has_to
             for index, bind in enumerate(settings.bind):
                 opened.extend(_open(bind, f"$.http.bind[{index}]", settings))
         for listener in opened:
+            if speaks_tls and listener.socket.family != socket.AF_UNIX:
+                listener.scheme = "https"
             if not listener.is_local and not has_tokens:
                 raise SettingsError.at(
                     "$.http.bind",

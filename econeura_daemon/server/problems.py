@@ -85,22 +85,16 @@ def document(problem: Problem, request_id: str, now: datetime) -> bytes:
     )
 
 
-def headers_of(problem: Problem, body: bytes) -> list[Header]:
-    """Return the headers of the answer."""
-    return [
-        (b"content-type", CONTENT_TYPE),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        *problem.headers,
-    ]
+def headers_of(problem: Problem) -> list[Header]:
+    """Return the headers of the answer; its length is said by whoever writes it."""
+    return [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store"), *problem.headers]
 
 
 async def send_problem(send: Send, problem: Problem, context: RequestContext, clock: Clock) -> None:
     """Answer a request, of which nothing was answered yet, with ``problem``."""
     body = document(problem, context.request_id, clock.now())
-    await send(
-        {"type": "http.response.start", "status": problem.status, "headers": headers_of(problem, body)}
-    )
+    headers = [*headers_of(problem), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
@@ -113,7 +107,8 @@ def raw_response(problem: Problem, request_id: str, now: datetime) -> bytes:
     lines = [
         f"HTTP/1.1 {problem.status} {_phrase(problem.status)}".encode(),
         b"date: " + format_datetime(now, usegmt=True).encode(),
-        *(name + b": " + value for name, value in headers_of(problem, body)),
+        *(name + b": " + value for name, value in headers_of(problem)),
+        b"content-length: %d" % len(body),
         b"x-request-id: " + request_id.encode(),
         b"connection: close",
     ]

@@ -95,6 +95,15 @@ class App:
             await trio.sleep(0.05)
         await send({"type": "http.response.body", "body": b": end\n", "more_body": False})
 
+    async def do_converse(self, scope, receive, send):
+        """Answers a body while it comes."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
     async def do_begun(self, scope, receive, send):
         """Has begun its answer, which says how long it is, when it waits."""
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
@@ -187,6 +196,7 @@ async def serving(
     access_log=False,
     unix=None,
     listeners=None,
+    hot=None,
     **settings,
 ):
     """Open a server; ``unix``: the path of a socket instead of a port; ``settings``: those of HTTP."""
@@ -207,6 +217,7 @@ async def serving(
         telemetry=metrics,
         drain_timeout_ms=drain_timeout_ms,
         access_log=access_log,
+        hot=hot,
     ) as server:
         port = None if unix else listeners[0].socket.getsockname()[1]
         yield Rig(server, app, metrics, port, unix)

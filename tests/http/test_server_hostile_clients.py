@@ -1,8 +1,10 @@
 """Clients that break off, dawdle, or come in numbers, and what the others notice of them: nothing."""
 
 import logging
+import os
 import socket
 import struct
+import time
 
 import pytest
 import trio
@@ -125,6 +127,16 @@ async def test_an_idle_connection_is_closed_without_a_word():
             await fresh.is_closed()
 
 
+async def test_a_request_that_came_in_time_is_answered_though_the_machine_was_late():
+    async with serving(keep_alive_timeout_ms=300) as rig, Client(await rig.connect()) as client:
+        for _ in range(8):
+            await client.send(request("/blind"))
+            assert (await client.answer()).body == b"ok"
+            os.write(client.stream.socket.fileno(), request("/blind"))
+            time.sleep(0.5)  # noqa: ASYNC251 - nothing of this process runs meanwhile
+            assert (await client.answer()).body == b"ok"
+
+
 async def test_keep_alive_does_not_cut_a_request_that_takes_longer():
     async with (
         serving(keep_alive_timeout_ms=100, head_timeout_ms=100) as rig,
@@ -168,7 +180,7 @@ async def test_a_body_that_nobody_reads_is_not_taken_in():
 
 async def test_a_body_that_breaks_the_rules_is_400_and_its_application_is_cancelled():
     async with serving() as rig, Client(await rig.connect()) as client:
-        await client.send(request("/wait", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        await client.send(request("/echo", method="POST", headers="Transfer-Encoding: chunked\r\n"))
         with trio.fail_after(PATIENCE):
             await rig.app.entered.wait()
         await client.send(b"nonsense\r\n")
@@ -179,12 +191,25 @@ async def test_a_body_that_breaks_the_rules_is_400_and_its_application_is_cancel
 
 async def test_a_body_that_breaks_the_rules_after_the_answer_began_is_cut_off():
     async with serving() as rig, Client(await rig.connect()) as client:
-        await client.send(request("/stream", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        await client.send(request("/converse", method="POST", headers="Transfer-Encoding: chunked\r\n"))
         with trio.fail_after(PATIENCE):
             await client.stream.receive_some(1)
         await client.send(b"nonsense\r\n")
+        assert b"HTTP/1.1" not in await client.stream.receive_some(65536)
         await rig.wait_for_connections(0)
         assert rig.app.cancelled.is_set()
+
+
+async def test_a_body_that_breaks_the_rules_and_that_nobody_reads_ends_the_connection():
+    async with serving() as rig, Client(await rig.connect()) as client:
+        await client.send(request("/wait", method="POST", headers="Transfer-Encoding: chunked\r\n"))
+        with trio.fail_after(PATIENCE):
+            await rig.app.entered.wait()
+        await client.send(b"nonsense\r\n" + request("/blind"))
+        rig.app.release.set()
+        assert (await client.answer(until_closed=True)).body == b"waited"
+        await rig.wait_for_connections(0)
+        assert rig.app.calls == ["/wait"]
 
 
 async def test_pipelined_requests_are_not_taken_in_without_end():

@@ -10,10 +10,11 @@ import trio
 from econeura_daemon.core.clock import SystemClock, parse_instant
 from econeura_daemon.server import Scope, TokenFile, create_token
 from econeura_daemon.server.context import Peer, RequestContext, is_loopback
-from econeura_daemon.server.layers.access import CheckAccess
-from econeura_daemon.server.layers.body_limit import LimitBody
 from econeura_daemon.server.problems import PROBLEMS
-from tests.http.server_rig import App, Client, needs, request, serving
+from econeura_daemon.server.requests import Request as Asked
+from econeura_daemon.server.rules.access import CheckAccess
+from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody
+from tests.http.server_rig import App, Client, request, serving
 
 
 def problem(answer):
@@ -120,24 +121,17 @@ async def test_an_exception_after_the_answer_began_cuts_it_off():
 
 
 async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
     async def receive_late():
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             await trio.sleep(9)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    layer = LimitBody(App(), SystemClock(), max_bytes=100, timeout=3)
-    headers = [(b"content-length", b"100")]
-    context = RequestContext(request_id="r", peer="unix")
-    await layer(
-        {"type": "http", "path": "/echo", "headers": headers, "econeura": context}, receive_late, send
-    )
-    assert sent[0]["status"] == 408
+    body = BoundedBody(receive_late, BodyBounds(100, 3))
+    assert (await body.receive())["body"] == b"x"
+    with pytest.raises(BodyRefusedError) as refused:
+        await body.receive()
+    assert refused.value.problem.status == 408
 
 
 # Host.
@@ -305,28 +299,11 @@ async def test_what_is_no_token_is_refused_even_of_a_local_peer(presented, token
     ],
 )
 async def test_a_peer_on_another_machine_needs_a_token(peer, status, tokens):
-    """Tests stay on loopback, so the peer is told to the layer instead of coming from elsewhere."""
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    layer = CheckAccess(App(), tokens[0], needs, SystemClock(), required=False)
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/read",
-        "headers": [],
-        "econeura.peer": peer,
-        "econeura": RequestContext(request_id="r", peer=peer.name),
-    }
-    receive_nothing = {"type": "http.request", "body": b"", "more_body": False}
-
-    async def receive():
-        return receive_nothing
-
-    await layer(scope, receive, send)
-    assert sent[0]["status"] == status
+    """Tests stay on loopback, so the peer is told to the rule instead of coming from elsewhere."""
+    check = CheckAccess(tokens[0], SystemClock(), required=False)
+    context = RequestContext(request_id="r", peer=peer.name)
+    refused = check(Asked("GET", "/read", [], {}, peer, None, context), Scope.READ)
+    assert (200 if refused is None else refused.status) == status
 
 
 @pytest.mark.parametrize(

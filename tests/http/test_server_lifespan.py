@@ -130,7 +130,8 @@ FAILURES = [
 
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
 async def test_whatever_a_connection_raises_reaches_no_other(failure, caplog):
-    async def connection(stream, peer, site):
+    async def connection(sock, peer, site):
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         if await stream.receive_some(1) == b"!":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import trio
 
-from econeura_daemon.server.hypercorn_connection import HALF_CLOSED_GRACE
+from econeura_daemon.server.http1_exchange import HALF_CLOSED_GRACE
 from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
 
 

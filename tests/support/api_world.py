@@ -8,13 +8,13 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Services, create_app, scope_of
+from econeura_daemon.api import Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.server import Peer
 from econeura_daemon.server.connection import Drain
-from econeura_daemon.server.layers.shed import Slots
-from econeura_daemon.server.stack import build_stack
+from econeura_daemon.server.gate import Gate
+from econeura_daemon.server.rules.shed import Slots
 from econeura_daemon.storage import open_store
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
 from econeura_daemon.webhooks import Claimant, Deliveries, Lanes, Policies, SubscriptionFanOut, Subscriptions
@@ -104,7 +104,7 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     drain = Drain()
     tokens = tokens or NoTokens()
     limit = settings.http.max_concurrent_requests
-    stack = build_stack(
+    stack = Gate(
         app,
         settings.http,
         clock=clock,
@@ -117,6 +117,7 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
         host_names=["localhost:3001"],
         slots=Slots(limit, limit),
         access_log=False,
+        hot=hot_routes(services),
     )
     asgi = from_this_machine(stack)
     transport = httpx.ASGITransport(app=asgi)

@@ -37,6 +37,8 @@ VARIABLES = ROOT / "config" / "econeura.env"
 REFERENCE = ROOT / "docs" / "configuration.md"
 
 WITHOUT_DEFAULT = {
+    "http.tls_certificate": "/etc/econeura/tls.crt",
+    "http.tls_key": "/etc/econeura/tls.key",
     "webhooks.secret": "whsec_…",
     "webhooks.retry.max_attempts": 10,
     "webhooks.retry.delay_ms": 5000,

@@ -3,3 +3,6 @@
 from econeura_daemon.api.routes import deliveries, events, operations, stream, subscriptions
 
 GROUPS = [operations.routes, events.routes, stream.routes, subscriptions.routes, deliveries.routes]
+
+HOT = events.HOT
+"""Those that `server` serves itself."""

@@ -3,18 +3,19 @@
 import attrs
 from quart import Response
 
-from econeura_daemon.api.bodies import idempotency_key, read_body
-from econeura_daemon.api.context import request_context, trace_of
+from econeura_daemon import server
+from econeura_daemon.api.context import trace_of
+from econeura_daemon.api.hot import Views, from_quart, key_of, read_json, reply_once
 from econeura_daemon.api.idempotency import Answer, Deed
 from econeura_daemon.api.parameters import EVENT_PATTERN, SINCE, UNTIL
 from econeura_daemon.api.queries import CURSOR, LIMIT
-from econeura_daemon.api.replies import reply_json, reply_once, reply_page
+from econeura_daemon.api.replies import reply_json, reply_page
 from econeura_daemon.api.routing import Answered, Routes, current_query
 from econeura_daemon.api.schemas import listed, obj, page_of, ref
-from econeura_daemon.api.services import services
+from econeura_daemon.api.services import Services, services
 from econeura_daemon.core.jsons import dumps, loads
 from econeura_daemon.events import PublishBatch, Published, PublishEvent
-from econeura_daemon.server import Scope
+from econeura_daemon.server import Request, Scope
 
 routes = Routes("Events")
 
@@ -63,13 +64,7 @@ async def publish_event() -> Response:
 
     With an `id` of the publisher's own, publishing it again while it is kept changes nothing.
     """
-    command = await read_body(PublishEvent)
-    answer = await _publish([command], _PUBLISH_ONE)
-    if answer.status == 202:
-        return reply_once(answer)
-    told = loads(answer.data)
-    first = await services().log.get(told["id"])
-    return reply_once(attrs.evolve(answer, data=dumps({**loads(first.body), **told})))
+    return await from_quart(_publish_event)
 
 
 @routes.add(
@@ -92,17 +87,33 @@ async def publish_event() -> Response:
 )
 async def publish_batch() -> Response:
     """Publish 1 to 1000 events, all or none."""
-    batch = await read_body(PublishBatch)
-    return reply_once(await _publish(list(batch.events), _PUBLISH_ALL))
+    return await from_quart(_publish_batch)
 
 
-async def _publish(commands: list[PublishEvent], deed: Deed[list[Published]]) -> Answer:
-    key = await idempotency_key()
-    trace = trace_of(request_context())
-    publisher = services().publisher
-    return await services().keys.once(
-        key, deed, lambda also: publisher.publish(commands, trace=trace, also=also)
+async def _publish_event(on: Services, request: Request) -> server.Response:
+    answer = await _publish(on, request, [read_json(request, PublishEvent)], _PUBLISH_ONE)
+    if answer.status == 202:
+        return reply_once(answer)
+    told = loads(answer.data)
+    first = await on.log.get(told["id"])
+    return reply_once(attrs.evolve(answer, data=dumps({**loads(first.body), **told})))
+
+
+async def _publish_batch(on: Services, request: Request) -> server.Response:
+    batch = read_json(request, PublishBatch)
+    return reply_once(await _publish(on, request, list(batch.events), _PUBLISH_ALL))
+
+
+async def _publish(
+    on: Services, request: Request, commands: list[PublishEvent], deed: Deed[list[Published]]
+) -> Answer:
+    trace = trace_of(request.context)
+    return await on.keys.once(
+        key_of(request), deed, lambda also: on.publisher.publish(commands, trace=trace, also=also)
     )
+
+
+HOT: Views = {("POST", "/v1/events"): _publish_event, ("POST", "/v1/events/batch"): _publish_batch}
 
 
 @routes.add(

@@ -1,0 +1,105 @@
+"""Routes without Quart: a request value in, an answer value out, for what every event passes through.
+
+`server` calls these functions itself, behind the same rules as everything else, when method and path match
+and there is no query. Quart's table holds them too, through `from_quart`: for their place in the OpenAPI
+document, for the methods that they do not have, and for requests with a query.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from quart import Response as QuartResponse
+from quart import request as quart_request
+
+from econeura_daemon.api.bodies import JSON, refuse_other_types
+from econeura_daemon.api.context import request_context
+from econeura_daemon.api.idempotency import Answer, Key, read_key
+from econeura_daemon.api.problems import problem_of
+from econeura_daemon.api.replies import envelope
+from econeura_daemon.api.services import Services, services
+from econeura_daemon.core.clock import from_ms
+from econeura_daemon.core.jsons import loads
+from econeura_daemon.core.structuring import structure_json
+from econeura_daemon.server import HotFunction, HotRoute, HotRoutes, Peer, Request, Response, document
+from econeura_daemon.server.problems import headers_of
+
+T = TypeVar("T")
+
+View = Callable[[Services, Request], Awaitable[Response]]
+"""A hot route; what it raises is answered as on any other route."""
+
+Views = Mapping[tuple[str, str], View]
+"""By method and path."""
+
+_NOBODY = Peer("quart", is_local=False)
+
+
+def hot_routes(installed: Services, views: Views) -> HotRoutes:
+    """Return what `server` is to serve itself."""
+    return {(method, path): HotRoute(_bound(view, installed), path) for (method, path), view in views.items()}
+
+
+async def from_quart(view: View) -> QuartResponse:
+    """Answer the present request of Quart's with a hot route."""
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in quart_request.headers]
+    body = await quart_request.get_data(cache=True, as_text=False, parse_form_data=False)
+    asked = Request(
+        quart_request.method,
+        quart_request.path,
+        headers,
+        dict(reversed(headers)),
+        _NOBODY,  # the rules, which look at it, are passed
+        None,
+        request_context(),
+        body,
+    )
+    answer = await view(services(), asked)
+    response = QuartResponse(answer.body, status=answer.status)
+    for name, value in answer.headers:
+        response.headers[name.decode()] = value.decode("latin-1")
+    return response
+
+
+def read_json(request: Request, cls: type[T]) -> T:
+    """Return the body as ``cls``; raises as `bodies.read_body` does."""
+    content_type = request.first.get(b"content-type", b"")
+    if content_type != b"application/json" or b"content-encoding" in request.first:
+        encoding = request.first.get(b"content-encoding", b"")
+        refuse_other_types(content_type.decode("latin-1"), encoding.decode("latin-1"), JSON)
+    return structure_json(loads(request.body), cls)
+
+
+def key_of(request: Request) -> Key | None:
+    """Return the idempotency key; raises as `bodies.idempotency_key` does."""
+    if b"idempotency-key" not in request.first:
+        return None
+    return read_key(
+        request.values(b"idempotency-key"),
+        principal=request.context.principal.name,
+        route=f"{request.method} {request.path}",
+        body=request.body,
+    )
+
+
+def reply_once(answer: Answer) -> Response:
+    """Answer with what a deed came to, as of when it was done."""
+    headers = [(b"content-type", JSON.encode())]
+    if answer.replayed:
+        headers.append((b"idempotent-replayed", b"true"))
+    return Response(
+        answer.status, envelope(answer.data, status=answer.status, at=from_ms(answer.at)), headers
+    )
+
+
+def _bound(view: View, installed: Services) -> HotFunction:
+    async def answer(request: Request) -> Response:
+        try:
+            return await view(installed, request)
+        except Exception as error:
+            found = problem_of(error)
+            if found is None:
+                raise  # the server logs it and answers 500
+            body = document(found, request.context.request_id, installed.clock.now())
+            return Response(found.status, body, headers_of(found))
+
+    return answer

@@ -1,0 +1,233 @@
+"""What stands before every route: each rule once, in one order, for ASGI applications and hot routes alike.
+
+In front of a handler come request id, Host, Origin, access, and, behind those, the shedding of load: the
+checks before it cost microseconds and wait for nothing, and so a stranger who sends his body slowly holds no
+slot. Around it stand the bounds of the body, the answer to a failure, and the counting.
+
+`Gate.answer` is the short way, for a request whose body is there and whose answer is a value; `Gate` itself
+is an ASGI application, the way for everything else.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from random import Random
+
+import trio
+
+from econeura_daemon.core.clock import Clock
+from econeura_daemon.core.settings import HttpSettings
+from econeura_daemon.server.asgi import App, AsgiScope, Header, Message, Receive, Send
+from econeura_daemon.server.connection import Drain, HttpTelemetry
+from econeura_daemon.server.context import Peer, Scope, ScopeOf
+from econeura_daemon.server.problems import Problem, document, headers_of
+from econeura_daemon.server.requests import HotRoute, HotRoutes, Request, Response, address_of
+from econeura_daemon.server.rules.access import Authenticator, CheckAccess
+from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody, has_body
+from econeura_daemon.server.rules.hosts import CheckHost
+from econeura_daemon.server.rules.identify import Identify
+from econeura_daemon.server.rules.observe import Observe
+from econeura_daemon.server.rules.origins import CheckOrigin
+from econeura_daemon.server.rules.shed import NEVER_SHED, Hold, Slots, overloaded
+
+log = logging.getLogger(__name__)
+
+
+class Gate:
+    """The rules, and behind them the routes: the hot ones by their table, all others the application's."""
+
+    def __init__(
+        self,
+        app: App,
+        settings: HttpSettings,
+        *,
+        clock: Clock,
+        rng: Random,
+        drain: Drain,
+        telemetry: HttpTelemetry,
+        tokens: Authenticator,
+        auth_required: bool,
+        scope_of: ScopeOf,
+        host_names: Iterable[str],
+        slots: Slots,
+        access_log: bool,
+        hot: HotRoutes | None = None,
+    ) -> None:
+        self.hot: HotRoutes = hot or {}
+        self.identify = Identify(drain, rng)
+        self._app = app
+        self._clock = clock
+        self._slots = slots
+        self._check_host = CheckHost([*host_names, *settings.allowed_hosts])
+        self._check_origin = CheckOrigin(settings.allowed_origins)
+        self._check_access = CheckAccess(tokens, clock, required=auth_required)
+        self._scope_of = scope_of
+        self._needed = {key: scope_of(*key) for key in self.hot}
+        self._bounds = BodyBounds(settings.max_body_bytes, settings.body_timeout_ms / 1000)
+        self._observe = Observe(telemetry, access_log=access_log)
+
+    def _check(self, request: Request, needed: Scope | None) -> Problem | Response | None:
+        """Return the answer of the first rule that does not let the request pass."""
+        stopped = self._check_host(request) or self._check_origin(request)
+        if stopped is None and request.method == "OPTIONS":
+            preflight = self._check_origin.preflight(request)
+            if preflight is not None:
+                return preflight
+        return stopped or self._check_access(request, needed)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request that comes now is handled at once."""
+        return self._slots.free > 0
+
+    async def answer(self, request: Request, route: HotRoute) -> Response:
+        """Return the answer of a hot route to a request whose body is there, while there `has_room`.
+
+        Raises nothing of its own. A client that leaves meanwhile is not noticed.
+        """
+        begun = self._observe.begin()
+        self._slots.take()
+        status = 0
+        try:
+            stopped = self._check(request, self._needed[request.method, request.path])
+            if stopped is None:
+                stopped = self._bounds.refuse(request)
+            if stopped is None:
+                request.context.route = route.label
+                response = await route.function(request)
+            else:
+                response = stopped if isinstance(stopped, Response) else self._respond(request, stopped)
+            status = response.status
+        except Exception:
+            log.exception("a request failed", extra=_named(request))
+            response = self._failed(request)
+            status = response.status
+        finally:
+            self._slots.release()
+            self._observe.end(request, status, begun)
+        if self._check_origin.is_wanted:
+            response.headers += self._check_origin.headers(request)
+        return response
+
+    def _respond(self, request: Request, problem: Problem) -> Response:
+        body = document(problem, request.context.request_id, self._clock.now())
+        return Response(problem.status, body, headers_of(problem))
+
+    def _failed(self, request: Request) -> Response:
+        return self._respond(
+            request,
+            Problem.of(
+                "internal-error",
+                f"A bug of the daemon's; its log tells of request {request.context.request_id}.",
+            ),
+        )
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Serve one request as an ASGI application; ``scope["econeura.peer"]`` says who is connected."""
+        assert scope["type"] == "http", "connections ignore upgrade offers, and lifespan has its own way"
+        headers: Sequence[Header] = scope["headers"]
+        peer: Peer = scope["econeura.peer"]
+        first = dict(reversed(headers))
+        context = scope["econeura"] = self.identify(headers, first, peer)
+        request = Request(scope["method"], scope["path"], headers, first, peer, address_of(scope), context)
+        begun = self._observe.begin()
+        answering = _Answering(send, request, self._check_origin.headers(request))
+        try:
+            await self._serve(scope, request, receive, answering)
+        finally:
+            self._observe.end(request, answering.status, begun, answering.begun)
+
+    async def _serve(
+        self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
+    ) -> None:
+        stopped = self._check(request, self._scope_of(request.method, request.path))
+        hold: Hold | None = None
+        if stopped is None and request.path not in NEVER_SHED:
+            if await self._slots.acquire():
+                hold = Hold(self._slots)
+                request.context.release = hold.release
+            else:
+                stopped = overloaded()
+        try:
+            stopped = stopped or self._bounds.refuse(request)
+            if stopped is None:
+                if scope["http_version"] == "2" or has_body(request):
+                    receive = BoundedBody(receive, self._bounds).receive
+                stopped = await self._handle(scope, request, receive, answering)
+        finally:
+            if hold is not None:
+                hold.release()
+        if isinstance(stopped, Problem):
+            stopped = self._respond(request, stopped)
+        if stopped is not None and not answering.status:
+            await answering.respond(stopped)
+
+    async def _handle(
+        self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
+    ) -> Problem | Response | None:
+        """Call the route; return what is to be answered if it has not."""
+        refusals: list[Problem] = []
+        try:
+            route = None if scope["query_string"] else self.hot.get((request.method, request.path))
+            if route is not None:
+                request.body = await _read_whole(receive)
+                request.context.route = route.label
+                return await route.function(request)
+            await self._app(scope, receive, answering.send)
+        except* BodyRefusedError as refused:
+            refusals += _problems_in(refused)
+        except* Exception:
+            log.exception("a request failed", extra=_named(request))
+        return refusals[0] if refusals else self._failed(request)
+
+
+class _Answering:
+    """``send`` of an application: adds what every answer bears, and notices when it began."""
+
+    def __init__(self, send: Send, request: Request, headers: Sequence[Header]) -> None:
+        self._send = send
+        self._headers = [*headers, (b"x-request-id", request.context.request_id.encode())]
+        self.status = 0
+        self.begun = 0.0
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
+            await self._send({**message, "headers": headers + self._headers})
+            self.status = message["status"]
+            self.begun = trio.current_time()
+        else:
+            await self._send(message)
+
+    async def respond(self, response: Response) -> None:
+        """Answer with a value."""
+        body = response.body
+        headers = [*response.headers, (b"content-length", b"%d" % len(body))]
+        if response.status == 204:
+            headers.pop()
+        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _read_whole(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(pieces)  # the client left, which cancels this
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _named(request: Request) -> dict[str, str]:
+    return {"request_id": request.context.request_id, "path": request.path}
+
+
+def _problems_in(group: BaseExceptionGroup[BodyRefusedError]) -> Iterable[Problem]:
+    for error in group.exceptions:
+        if isinstance(error, BodyRefusedError):
+            yield error.problem
+        else:
+            assert isinstance(error, BaseExceptionGroup)
+            yield from _problems_in(error)
