@@ -99,7 +99,9 @@ class AnswerParser:
             self.surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.has_head:  # trailers are read over
+        if self.has_head:  # trailers are read over, but no answer is framed twice (RFC 9110 6.5.1)
+            if name.lower() == b"transfer-encoding":  # llhttp refuses the length
+                self.flaw = "its trailers say how it is framed"
             return
         if value[-1:] in {b" ", b"\t"}:
             value = value.rstrip(b" \t")
@@ -147,7 +149,7 @@ class AnswerParser:
             self.surplus = True
 
     def on_message_complete(self) -> None:
-        if self.has_head:
+        if self.has_head and self.flaw is None:
             self.complete = True
             self._bodyless = False
 
