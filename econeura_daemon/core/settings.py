@@ -4,10 +4,12 @@ Every field carries its default and, in its name, its unit; `config/econeura.tom
 they mean. Reading them (TOML, environment, credentials) is `core.settings_sources`; here is what they are.
 """
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 
+from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
 IpNetwork = IPv4Network | IPv6Network
@@ -27,6 +29,21 @@ _check_bind = matching(
     r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):[0-9]{1,5}|unix:\S.*|fd://[0-9]+",
     "host:port, [IPv6]:port, unix:PATH or fd://N",
 )
+
+
+_check_host = matching(
+    r"\*|(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+",
+    "a host's name, *.name for every host below it, or *",
+)
+
+
+def _check_proxy(_instance: object, _field: object, value: str) -> None:
+    user = r"(?:[^\s/@:?#]+(?::[^\s/@:?#]*)?@)?"
+    found = re.fullmatch(rf"http://{user}(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{{1,5}})/?", value)
+    if found is None or not 1 <= int(found[1]) <= 65535:
+        raise ValueError(
+            f"expected http://host:port or http://user:password@host:port, got {shortened(value)!r}"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +157,11 @@ class WebhookSettings:
     timeout_ms: int = attrs.field(default=15 * SECOND, validator=between(10, 10 * MINUTE))
     """One attempt, from look-up to the end of the answer."""
     connect_timeout_ms: int = attrs.field(default=5 * SECOND, validator=between(10, 10 * MINUTE))
+    http2_hosts: tuple[str, ...] = attrs.field(default=(), validator=each(_check_host))
+    """Hosts to which HTTP/2 is offered, under TLS: names, ``*.example.org``, ``*``."""
+    proxy: str | None = attrs.field(default=None, repr=False, validator=optional(_check_proxy))
+    """``http://[user:password@]host:port``: through whom ``proxy_hosts`` are called."""
+    proxy_hosts: tuple[str, ...] = attrs.field(default=("*",), validator=each(_check_host))
     tolerance_ms: int = attrs.field(default=5 * MINUTE, validator=between(SECOND, DAY))
     """How far the timestamp of an inbound webhook may be off."""
     lease_ms: int = attrs.field(default=60 * SECOND, validator=between(2 * SECOND, HOUR))

@@ -100,9 +100,9 @@ def _values_of(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
-    """Return a setting's value as it may be shown: no secret, no password of a database."""
+    """Return a setting's value as it may be shown: no secret, no password of a database or a proxy."""
     setting = find_setting(tuple(name.split(".")))
-    if name == "storage.url":
+    if name in {"storage.url", "webhooks.proxy"} and value is not None:
         return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"//\1:***@", value))
     if setting is not None and setting.secret:
         return None if value is None else "***"

@@ -6,7 +6,7 @@ from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_tree import Changes, changes
 from econeura_daemon.webhooks import Lanes, Policies
 from econeura_daemon.webhooks.sender import Sender
-from econeura_daemon.wire import EgressGuard, GuardedTransport
+from econeura_daemon.wire import EgressGuard, GuardedTransport, Routes
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ class Reloader:
         self._policies.use(webhooks)
         self._lanes.resize(webhooks.max_in_flight)
         self._sender.use(webhooks)
-        self._transport.use(EgressGuard(webhooks.allowed_networks))
+        if webhooks.allowed_networks != self._settings.webhooks.allowed_networks:
+            self._transport.use(EgressGuard(webhooks.allowed_networks))  # closes what the old one let through
+        self._transport.route(Routes.from_settings(webhooks))
         self._settings = new
         if found.live:
             _log.info("in force from now on: %s", ", ".join(found.live))

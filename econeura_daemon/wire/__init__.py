@@ -2,11 +2,13 @@
 
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.exchange import AnswerTooLargeError
+from econeura_daemon.wire.opening import open_transport
 from econeura_daemon.wire.pool import Limits, Pool
 from econeura_daemon.wire.prepared import OverHttpx, Posting, Sink
 from econeura_daemon.wire.requests import Target, header_lines, request_line
+from econeura_daemon.wire.routes import Routes
 from econeura_daemon.wire.targets import check_headers, check_url
-from econeura_daemon.wire.transport import GuardedTransport, open_transport
+from econeura_daemon.wire.transport import GuardedTransport
 
 __all__ = [
     "AnswerTooLargeError",
@@ -16,6 +18,7 @@ __all__ = [
     "OverHttpx",
     "Pool",
     "Posting",
+    "Routes",
     "Sink",
     "Target",
     "check_headers",

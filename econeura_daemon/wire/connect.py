@@ -57,6 +57,15 @@ class Connector:
 
         Each address gets its share of what is left, so that a dead one does not eat the time of the next.
         """
+        return await self._open_tcp(host, port, timeout, self._guard)
+
+    async def open_unchecked(self, host: str, port: int, timeout: float = float("inf")) -> socket.socket:
+        """Do the same for a host that the operator named: no guard is asked."""
+        return await self._open_tcp(host, port, timeout, None)
+
+    async def _open_tcp(
+        self, host: str, port: int, timeout: float, guard: EgressGuard | None
+    ) -> socket.socket:
         deadline = trio.current_time() + timeout
         addresses: Sequence[IPv4Address | IPv6Address] = ()
         with trio.move_on_at(deadline) as scope:
@@ -65,9 +74,15 @@ class Connector:
             raise httpx.ConnectTimeout(f"the name {host!r} was not resolved within {_ms(timeout)} ms")
         if not addresses:
             raise httpx.ConnectError(f"the name {host!r} has no address")
-        for address in addresses:
-            self._guard.check(address)
+        if guard is not None:
+            for address in addresses:
+                guard.check(address)
         return await _connect_to_one(addresses[:MAX_ADDRESSES], port, deadline)
+
+    @property
+    def make_context(self) -> MakeContext:
+        """What makes a TLS context of those that it trusts."""
+        return self._make_context
 
     async def context(self) -> ssl.SSLContext:
         """Return the one TLS context: reading the system's certificates takes tens of ms, so in a thread."""
@@ -98,7 +113,7 @@ class Connector:
             ) from None
         except OSError as error:
             tls.close()
-            raise httpx.ConnectError(f"TLS with {host} failed: {_tls_reason(error)}") from None
+            raise httpx.ConnectError(f"TLS with {host} failed: {tls_reason(error)}") from None
         except BaseException:
             tls.close()
             raise
@@ -165,14 +180,15 @@ def _os_reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno is not None else str(error)
 
 
-def _tls_reason(error: OSError) -> str:
+def tls_reason(error: BaseException | None) -> str:
+    """Return why a handshake failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, ssl.SSLEOFError):
-        return "the connection was closed during the handshake"
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return (error.reason or str(error)).replace("_", " ").lower()
-    return _os_reason(error)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLEOFError):
+        return _os_reason(error)
+    return "the connection was closed during the handshake"
 
 
 def _ms(seconds: float) -> int:

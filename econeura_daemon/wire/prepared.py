@@ -51,7 +51,7 @@ class OverHttpx:
             ),
             headers=[(name, value) for name, _, value in (one.partition(b": ") for one in lines)],
             stream=httpx.ByteStream(body),
-            extensions={"timeout": {"connect": connect_timeout}},
+            extensions={"timeout": {"connect": connect_timeout}, "repeatable": True},
         )
         response = await self._transport.handle_async_request(request)
         stream = response.stream

@@ -4,22 +4,18 @@ HTTP/1.1, no redirects, no proxies from the environment, no cookies, no decompre
 those, a transport does not. HTTP/2 and proxies are spoken by httpx's own transport where somebody asks for them.
 """
 
-import resource
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import trio
 
-from econeura_daemon.core.settings import WebhookSettings
-from econeura_daemon.wire.connect import Connector, MakeContext
+from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.connection import Connection
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.exchange import Exchange, StaleError
-from econeura_daemon.wire.pool import Host, Limits, Pool
-from econeura_daemon.wire.prepared import Sink
+from econeura_daemon.wire.pool import Host, Pool
+from econeura_daemon.wire.prepared import OverHttpx, Sink
 from econeura_daemon.wire.requests import (
     SAFE_METHODS,
     Body,
@@ -28,10 +24,11 @@ from econeura_daemon.wire.requests import (
     header_lines,
     request_line,
 )
-from econeura_daemon.wire.resolver import Resolve, open_resolver
+from econeura_daemon.wire.routes import Routes
 
-IDLE_SECONDS = 30.0
-"""How long a connection is kept unused. Receivers keep theirs for 5 to 75 s."""
+if TYPE_CHECKING:
+    from econeura_daemon.wire.delegates import Delegates
+
 MAX_ANSWER_BYTES = 64 * 1024
 """Read of one answer, head included, before the connection is dropped."""
 
@@ -61,6 +58,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._connector = connector
         self._max_answer_bytes = max_answer_bytes
         self.pool = pool or Pool()
+        self._routes: Routes | None = None
+        self.delegates: Delegates | None = None
+        """Who calls the hosts that have a route of their own; none until one has."""
 
     def __repr__(self) -> str:
         pool = self.pool
@@ -71,10 +71,31 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         old = self._connector.guard
         self._connector.use(guard)
         self.pool.disown(old)
+        if self.delegates is not None:
+            self.delegates.retire_all()
+
+    def route(self, routes: Routes) -> None:
+        """Call hosts as ``routes`` say, from the next request on."""
+        if routes == self._routes:
+            return
+        self._routes = routes or None
+        if self.delegates is not None:
+            self.delegates.retire_all()
+        elif routes:
+            from econeura_daemon.wire.delegates import Delegates
+
+            self.delegates = Delegates(
+                self._connector,
+                max_answer_bytes=self._max_answer_bytes,
+                kept=self.pool.limits.idle_in_all,
+            )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return the answer's head, its body still to be read."""
         target = Target.of(request.url)
+        if self._routes is not None and (route := self._routes.of(target)) is not None:
+            assert self.delegates is not None
+            return await self.delegates.send(request, target, route)
         method = request.method.encode("ascii")
         content, body = framing(request)
         line = request_line(method, request.url.raw_path)
@@ -98,6 +119,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self, target: Target, head: bytes, body: bytes, sink: Sink, *, connect_timeout: float | None = None
     ) -> None:
         """Send a prepared request, as `Posting` says: none is built, and no response."""
+        if self._routes is not None and self._routes.of(target) is not None:
+            await OverHttpx(self).post(target, head, body, sink, connect_timeout=connect_timeout)
+            return
         data = b"%b\r\n%b" % (head, body)
         call = _Call(self, target, data, None, repeatable=True, timeouts={"connect": connect_timeout})
         await call.start()
@@ -113,12 +137,15 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection that is not in use, and those in use when they are through."""
         self.pool.close()
-        await trio.lowlevel.checkpoint()
+        if self.delegates is not None:
+            await self.delegates.aclose()
 
     async def drop_idle(self, before: float) -> None:
         """Close the connections that nobody has used since ``before`` (Trio's clock)."""
         self.pool.expire(before)
         await trio.lowlevel.checkpoint()
+        if self.delegates is not None:
+            await self.delegates.sweep(before)
 
     async def connect(self, target: Target, timeout: float | None) -> Connection:
         """Open a connection of one's own."""
@@ -257,40 +284,3 @@ class _AnswerBody(httpx.AsyncByteStream):
         call, self._call = self._call, None
         if call is not None:
             call.end()
-
-
-@asynccontextmanager
-async def open_transport(
-    settings: WebhookSettings,
-    *,
-    resolve: Resolve | None = None,
-    make_context: MakeContext | None = None,
-    limits: Limits | None = None,
-) -> AsyncGenerator[GuardedTransport]:
-    """Offer the transport for the length of the block; at its end every connection is closed.
-
-    ``resolve`` and ``make_context`` stand in for the system's resolver and its trusted certificates.
-    """
-    async with open_resolver() as system, trio.open_nursery() as nursery:
-        guard = EgressGuard(settings.allowed_networks)
-        connector = Connector(guard, resolve or system, make_context or ssl.create_default_context)
-        transport = GuardedTransport(connector, pool=Pool(limits or _webhook_limits()))
-        nursery.start_soon(_drop_idle_for_ever, transport)
-        try:
-            yield transport
-        finally:
-            nursery.cancel_scope.cancel()
-            transport.pool.close()
-
-
-def _webhook_limits() -> Limits:
-    """Return no limit of ours: the dispatcher's lanes hold those. Kept is what leaves most files to others."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    kept = 8192 if files == resource.RLIM_INFINITY else max(64, min(8192, files // 4))
-    return Limits(per_host=10_000, in_all=10_000, idle_in_all=kept)
-
-
-async def _drop_idle_for_ever(transport: GuardedTransport) -> None:
-    while True:
-        await trio.sleep(IDLE_SECONDS / 3)
-        await transport.drop_idle(trio.current_time() - IDLE_SECONDS)

@@ -11,7 +11,7 @@ import trustme
 
 from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.core.settings import WebhookSettings
-from econeura_daemon.wire import AnswerTooLargeError, GuardedTransport, open_transport, transport
+from econeura_daemon.wire import AnswerTooLargeError, GuardedTransport, open_transport, opening
 from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.pool import Limits
@@ -334,7 +334,7 @@ async def test_idle_pools_are_dropped_by_the_clock(mock_clock):
     with trio.fail_after(10_000):
         async with open_receiver(answering(OK)) as receiver, open_transport(SETTINGS) as over:
             await fetch(over, receiver.url())
-            mock_clock.jump(transport.IDLE_SECONDS * 2)
+            mock_clock.jump(opening.IDLE_SECONDS * 2)
             await receiver.all_closed.wait()
             assert "0 origins" in repr(over)
 

@@ -187,7 +187,8 @@ retries = 1
         "e.toml:10: webhooks.retry.max_attempts: expected 1 to 100, got the number 0",
         (
             "e.toml:11: webhooks.note: unknown key; the keys are secret, allowed_networks, max_in_flight, "
-            "subscription_max_in_flight, timeout_ms, connect_timeout_ms, tolerance_ms, lease_ms, retry"
+            "subscription_max_in_flight, timeout_ms, connect_timeout_ms, http2_hosts, proxy, proxy_hosts, "
+            "tolerance_ms, lease_ms, retry"
         ),
         (
             "e.toml:16: log.level: expected 'debug', 'info', 'warning' or 'error', got 'inf'; "
@@ -204,11 +205,12 @@ retries = 1
         "ECONEURA__AUTH__REQUIRED: expected true or false, got 'si'",
         (
             "ECONEURA__HTTP__BIND_FILE: only secrets can be read from a file: WEBHOOK_SECRET_FILE, "
-            "DATABASE_URL_FILE, ECONEURA__STORAGE__URL_FILE, ECONEURA__WEBHOOKS__SECRET_FILE"
+            "DATABASE_URL_FILE, ECONEURA__STORAGE__URL_FILE, ECONEURA__WEBHOOKS__SECRET_FILE, "
+            "ECONEURA__WEBHOOKS__PROXY_FILE"
         ),
         "ECONEURA__HTTP__BND: no such setting; did you mean 'ECONEURA__HTTP__BIND'?",
         "ECONEURA__MESH__MAIL__RETRYS: no such setting; did you mean 'ECONEURA__MESH__MAIL__RETRIES'?",
-        "ECONEURA__WEBHOOKS: no such setting; did you mean 'ECONEURA__WEBHOOKS__SECRET'?",
+        "ECONEURA__WEBHOOKS: no such setting; did you mean 'ECONEURA__WEBHOOKS__PROXY'?",
         "ECONEURA__http__bind: no such setting; did you mean 'ECONEURA__HTTP__BIND'?",
     ]
 

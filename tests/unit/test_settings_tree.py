@@ -40,6 +40,7 @@ WITHOUT_DEFAULT = {
     "http.tls_certificate": "/etc/econeura/tls.crt",
     "http.tls_key": "/etc/econeura/tls.key",
     "webhooks.secret": "whsec_…",
+    "webhooks.proxy": "http://proxy.example.org:3128",
     "webhooks.retry.max_attempts": 10,
     "webhooks.retry.delay_ms": 5000,
     "mesh.default.try_timeout_ms": 10000,
@@ -54,7 +55,7 @@ def defaults() -> dict[str, object]:
 
 def uncommented(text: str) -> str:
     """Take '# ' from before every line that is a setting."""
-    return re.sub(r"^# ([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    return re.sub(r"^# ([a-z0-9_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
 
 def leaves(node: dict[str, object], prefix: str = "") -> dict[str, object]:
@@ -83,7 +84,7 @@ def test_any_one_line_of_the_shipped_file_that_is_uncommented_lands_in_its_secti
     text = SHIPPED.read_text()
     whole = leaves(tomllib.loads(uncommented(text)))
     seen = {}
-    for setting in re.finditer(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE):
+    for setting in re.finditer(r"^# ([a-z0-9_]+ = .*)$", text, re.MULTILINE):
         changed = text[: setting.start()] + setting[1] + text[setting.end() :]
         seen |= leaves(tomllib.loads(changed))
     assert seen == whole
@@ -99,7 +100,7 @@ def test_the_shipped_file_marks_what_needs_a_restart():
 
 
 def test_the_shipped_variables_are_every_setting_with_its_default():
-    lines = re.findall(r"^# ([A-Z_]+)=(.*)$", VARIABLES.read_text(), re.MULTILINE)
+    lines = re.findall(r"^# ([A-Z0-9_]+)=(.*)$", VARIABLES.read_text(), re.MULTILINE)
     listed = dict(lines)
     assert len(listed) == len(lines)
     own = {name: text for name, text in listed.items() if name.startswith("ECONEURA__")}
@@ -116,7 +117,7 @@ def test_the_shipped_variables_are_every_setting_with_its_default():
 
 
 def test_the_reference_names_every_setting_with_its_default():
-    rows = dict(re.findall(r"^\| `([a-z_.<>]+)` \| (.*?) \|", REFERENCE.read_text(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z0-9_.<>]+)` \| (.*?) \|", REFERENCE.read_text(), re.MULTILINE))
     expected = {}
     for setting in all_settings():
         default = setting.default
@@ -142,7 +143,7 @@ def test_the_reference_names_every_inherited_variable_and_what_needs_a_restart()
         assert f"`{variable}`" in text
     for name in credential_names():
         assert f"`{name}`" in text
-    for name, rest in re.findall(r"^\| `([a-z_.<>]+)` \|(.*)$", text, re.MULTILINE):
+    for name, rest in re.findall(r"^\| `([a-z0-9_.<>]+)` \|(.*)$", text, re.MULTILINE):
         assert ("*restart*" in rest) == name.startswith(NEEDS_RESTART), name
 
 
@@ -162,6 +163,7 @@ def test_every_setting_is_found_by_its_path_and_named_by_its_variable():
     assert find_setting(("mesh", "mail")) is None
     assert {setting.name for setting in all_settings() if setting.secret} == {
         "webhooks.secret",
+        "webhooks.proxy",
         "storage.url",
     }
 
@@ -197,6 +199,40 @@ def test_changes_tell_what_a_reload_takes_over_and_what_waits_for_a_restart():
 )
 def test_a_database_is_shown_without_its_password(url, said):
     assert shown("storage.url", url) == said
+
+
+def test_a_proxy_is_shown_without_its_password():
+    assert shown("webhooks.proxy", "http://u:p@ss@h:1") == "http://u:***@h:1"
+    assert shown("webhooks.proxy", None) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "flaw"),
+    [
+        ("proxy", "http://p:3128", None),
+        ("proxy", "http://u:p%40w@[::1]:3128/", None),
+        ("proxy", "http://u@p.example.org:1", None),
+        ("proxy", "https://p:3128", "http://host:port"),
+        ("proxy", "http://p", "http://host:port"),
+        ("proxy", "http://p:0", "http://host:port"),
+        ("proxy", "http://p:65536", "http://host:port"),
+        ("proxy", "http://p:3128/path", "http://host:port"),
+        ("proxy", "socks5://secret@p:1", "http://host:port"),
+        ("http2_hosts", ["*", "*.example.org", "a.example.org", "192.0.2.1", "2001:db8::1"], None),
+        ("http2_hosts", ["https://a.example.org"], "name"),
+        ("proxy_hosts", ["a.*"], "name"),
+        ("proxy_hosts", ["a.example.org:443"], "name"),
+        ("proxy_hosts", [""], "name"),
+    ],
+)
+def test_who_is_called_through_whom_is_checked(key, value, flaw):
+    raw = {"webhooks": {key: value}}
+    if flaw is None:
+        structure_settings(raw, Settings)
+        return
+    with pytest.raises(Exception, match=flaw) as caught:
+        structure_settings(raw, Settings)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_secret_is_shown_as_stars_and_none_as_none():
