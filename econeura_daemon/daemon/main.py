@@ -14,6 +14,7 @@ from econeura_daemon.core.clock import SystemClock, format_instant
 from econeura_daemon.core.errors import EconeuraError, SettingsError, StateDirectoryHeldError
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_sources import load_settings
+from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.daemon.compose import Daemon, open_daemon
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.notify import Notifier, open_notifier
@@ -43,7 +44,7 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
     # Never disarmed: what hangs may be a thread that the interpreter waits for after all of this.
     hard_stop = HardStop(seconds + GRACE)
     hard_stop.start()
-    with open_logging(settings.log) as logs, open_notifier(surroundings) as notifier:
+    with collecting_seldom(), open_logging(settings.log) as logs, open_notifier(surroundings) as notifier:
         logs.hide(settings.webhooks.secret)
         process = partial(
             _process,
@@ -143,6 +144,7 @@ async def _process(
                 run_id=daemon.state.run_id,
                 start_ticks=start_ticks(os.getpid()),
             )
+            keep_what_stands()
             write_ready(daemon.state.path, ready)
             try:
                 announce("ready", **ready.fields())

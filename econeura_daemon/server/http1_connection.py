@@ -49,7 +49,7 @@ class Connection:
     """See the module."""
 
     def __init__(self, channel: Channel, sock: socket.socket, peer: Peer, site: Site) -> None:
-        self.deadline = math.inf
+        self.deadline = self.look_at = math.inf
         self.is_idle = False
         self.exchange: Exchange | None = None
         self._channel = channel
@@ -75,15 +75,16 @@ class Connection:
         """Let `_more` look at the deadline and at the drain."""
         self._channel.interrupt()
 
-    @property
-    def is_answering(self) -> bool:
-        """Whether an application is at work on a request."""
-        return self.exchange is not None
-
     def left(self, *, is_reset: bool) -> None:
         """Let the application know that the client is gone, or at least sends no more."""
         if self.exchange is not None:
             self.exchange.leave(is_reset=is_reset)
+
+    def _expect(self, deadline: float) -> None:
+        """Have `wake` called at ``deadline``."""
+        self.deadline = deadline
+        if deadline < self.look_at:
+            self._site.upkeep.look_sooner(self)
 
     async def run(self) -> None:
         """Serve until the client, or a refusal, or the drain ends it."""
@@ -137,14 +138,14 @@ class Connection:
         now = trio.current_time()  # the sweep's own may be old, when the machine is late
         if framer.buffered:
             self._head_begun = min(self._head_begun, now)
-            self.deadline = self._head_begun + site.settings.head_timeout_ms / 1000
+            self._expect(self._head_begun + site.settings.head_timeout_ms / 1000)
         else:
-            self.deadline = now + site.settings.keep_alive_timeout_ms / 1000
+            self._expect(now + site.settings.keep_alive_timeout_ms / 1000)
         while True:
             if not framer.buffered and site.drain.begun.is_set():
                 if self._has_served:
                     return False
-                self.deadline = min(self.deadline, now + _LAST_CALL)
+                self._expect(min(self.deadline, now + _LAST_CALL))
             self.is_idle = not framer.buffered
             data = await self._channel.receive()
             self.is_idle = False
@@ -188,12 +189,14 @@ class Connection:
         """Let the application answer; it is cancelled if the client leaves."""
         site = self._site
         exchange = self.exchange = Exchange(head, self._framer, self._channel, site.date, site.drain)
+        site.upkeep.watch(self)
         try:
             with exchange.scope:
                 await site.gate(self._scope(head), exchange.receive, exchange.send)
         except Exception:
             log.exception("an error passed every rule")
         finally:
+            site.upkeep.unwatch(self)
             self.exchange = None
         return exchange
 

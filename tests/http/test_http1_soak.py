@@ -1,7 +1,9 @@
 """Many connections, a quarter of which misbehave: memory stays flat, no task is left, the others notice nothing.
 
 The clients are processes of their own (this file, run as a program): the crowd, which is too much for one, and
-a probe, which measures.
+a probe, which measures. The crowd is nice: on a machine with few cores it would take from the probe what the probe
+then says that the server did not give. What it, or anybody, takes all the same, a second probe tells, which asks
+at the same time another server, that does nothing but answer.
 When soaking there are `ECONEURA_SOAK_CONNECTIONS` (2000) of them for `ECONEURA_SOAK_SECONDS` (600).
 """
 
@@ -11,13 +13,16 @@ import random
 import resource
 import socket
 import struct
+import subprocess
 import sys
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.server import HotRoute, Response
 from tests.http.server_rig import request, serving
 
@@ -29,6 +34,8 @@ PACE = 1.0
 """Seconds between two requests of a client in the crowd."""
 CROWDS = 2
 """Processes that the crowd is spread over: it must not wait for itself."""
+NICE = 19
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 async def hot(asked):
@@ -40,7 +47,13 @@ def resident_bytes():
 
 
 async def soak(connections, seconds):
-    """Serve while the crowd is there; return what was measured."""
+    """Serve, as the daemon does, while the crowd is there; return what was measured."""
+    with collecting_seldom(), other_server() as other:
+        keep_what_stands()
+        return await _soak(connections, seconds, other)
+
+
+async def _soak(connections, seconds, other):
     resource_limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (min(connections * 2 + 500, resource_limits[1]), resource_limits[1])
@@ -67,18 +80,14 @@ async def soak(connections, seconds):
                     await trio.sleep(max(seconds / 40, 0.25))
                     figures["rss"].append(resident_bytes())
 
-            async def probe():
+            async def probe(name, port):
                 await trio.sleep(min(seconds / 5, 10))
-                figures["p99_among"] = (await run("probe", rig.port, 1, seconds / 2))["p99"]
-
-            async def probe_the_machine():
-                await trio.sleep(min(seconds / 5, 10))
-                figures["p99_of_the_machine"] = (await run("bystander", 0, 1, seconds / 2))["p99"]
+                figures[name] = (await run("probe", port, 1, seconds / 2))["p99"]
 
             nursery.start_soon(watch)
             async with trio.open_nursery() as clients:
-                clients.start_soon(probe)
-                clients.start_soon(probe_the_machine)
+                clients.start_soon(probe, "p99_among", rig.port)
+                clients.start_soon(probe, "p99_of_the_machine", other)
                 crowds = []
                 async with trio.open_nursery() as parts:
 
@@ -98,11 +107,21 @@ async def soak(connections, seconds):
     return figures
 
 
+@contextmanager
+def other_server():
+    """Yield the port of a server that does nothing but answer, in a process of its own."""
+    command = [sys.executable, __file__, "other"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 async def run(role, port, connections, seconds, seed=0):
     """Be somebody in a process of its own; return what it measured."""
     command = [sys.executable, __file__, role, str(port), str(connections), str(seconds), str(seed)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    finished = await trio.run_process(command, env=environment, capture_stdout=True)
+    finished = await trio.run_process(command, env=ENVIRONMENT, capture_stdout=True)
     return json.loads(finished.stdout)
 
 
@@ -128,7 +147,7 @@ async def test_the_same_with_two_thousand_for_ten_minutes():
     figures = await soak(connections=SOAK_CONNECTIONS, seconds=SOAK_SECONDS)
     sys.stdout.write(json.dumps({**figures, "rss": [round(rss / 1e6, 1) for rss in figures["rss"]]}))
     judge(figures, growth=4_000_000)
-    # What the crowd takes of the cores, a client of any other server on this machine waits for too.
+    # What others take of the cores, a client of any other server on this machine waits for too.
     assert figures["p99_among"] <= 2 * max(figures["p99_alone"], figures["p99_of_the_machine"])
 
 
@@ -234,6 +253,7 @@ async def latencies(crowd, seconds):
 
 
 async def be_the_crowd(crowd, connections, seconds):
+    os.nice(NICE)
     async with trio.open_nursery() as nursery:
         for number in range(connections):
             nursery.start_soon(crowd.misbehave if number % 4 == 0 else crowd.behave)
@@ -246,28 +266,26 @@ async def be_the_probe(crowd, _connections, seconds):
     return {"p99": await latencies(crowd, seconds)}
 
 
-async def be_a_bystander(_crowd, _connections, seconds):
-    """Be client and server, which has nothing to do with the one that is measured, in one process."""
-
-    async def serve(stream):
-        while await stream.receive_some(65536):
-            await stream.send_all(b"HTTP/1.1 202 Accepted\r\n\r\n" + b"x" * 400)
-
-    async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        crowd = Crowd(listener.socket.getsockname()[1], random.Random(1))
-        taken = await latencies(crowd, seconds)
-        nursery.cancel_scope.cancel()
-    return {"p99": taken}
+def be_the_other_server():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        while True:
+            with listener.accept()[0] as peer:
+                while peer.recv(65536):
+                    peer.sendall(b"HTTP/1.1 202 Accepted\r\n\r\n" + b"x" * 400)
 
 
 async def main(role, port, connections, seconds, seed):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    be = {"crowd": be_the_crowd, "probe": be_the_probe, "bystander": be_a_bystander}[role]
+    be = {"crowd": be_the_crowd, "probe": be_the_probe}[role]
     sys.stdout.write(
         json.dumps(await be(Crowd(int(port), random.Random(int(seed))), int(connections), float(seconds)))
     )
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    if sys.argv[1] == "other":
+        be_the_other_server()
+    else:
+        trio.run(main, *sys.argv[1:])
