@@ -1,8 +1,8 @@
 """What stands before every route: each rule once, in one order, for ASGI applications and hot routes alike.
 
-In front of a handler come request id, Host, Origin, access, and, behind those, the shedding of load: the
-checks before it cost microseconds and wait for nothing, and so a stranger who sends his body slowly holds no
-slot. Around it stand the bounds of the body, the answer to a failure, and the counting.
+In front of a handler come request id, Host, Origin, access, and, behind those, the shedding of load. Around it
+stand the bounds of the body, the answer to a failure, and the counting. A slot is held only while a handler is
+at work: nobody who sends or reads slowly holds one.
 
 `Gate.answer` is the short way, for a request whose body is there and whose answer is a value; `Gate` itself
 is an ASGI application, the way for everything else.
@@ -22,12 +22,19 @@ from econeura_daemon.server.context import Peer, Scope, ScopeOf
 from econeura_daemon.server.problems import Problem, document, headers_of
 from econeura_daemon.server.requests import HotRoute, HotRoutes, Request, Response, address_of
 from econeura_daemon.server.rules.access import Authenticator, CheckAccess
-from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody, has_body
+from econeura_daemon.server.rules.body import (
+    BodyBounds,
+    BodyRefusedError,
+    BoundedBody,
+    UnhurriedBody,
+    has_body,
+)
 from econeura_daemon.server.rules.hosts import CheckHost
 from econeura_daemon.server.rules.identify import Identify
+from econeura_daemon.server.rules.memory import Memory, Share
 from econeura_daemon.server.rules.observe import Observe
 from econeura_daemon.server.rules.origins import CheckOrigin
-from econeura_daemon.server.rules.shed import NEVER_SHED, Hold, Slots, overloaded
+from econeura_daemon.server.rules.shed import NEVER_SHED, Hold, Slots, noticing_waits, overloaded
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +64,7 @@ class Gate:
         self._app = app
         self._clock = clock
         self._slots = slots
+        self._memory = Memory(settings)
         self._check_host = CheckHost([*host_names, *settings.allowed_hosts])
         self._check_origin = CheckOrigin(settings.allowed_origins)
         self._check_access = CheckAccess(tokens, clock, required=auth_required)
@@ -130,10 +138,12 @@ class Gate:
         context = scope["econeura"] = self.identify(headers, first, peer)
         request = Request(scope["method"], scope["path"], headers, first, peer, address_of(scope), context)
         begun = self._observe.begin()
-        answering = _Answering(send, request, self._check_origin.headers(request))
+        share = Share(self._memory)
+        answering = _Answering(send, request, self._check_origin.headers(request), share)
         try:
             await self._serve(scope, request, receive, answering)
         finally:
+            share.close()
             self._observe.end(request, answering.status, begun, answering.begun)
 
     async def _serve(
@@ -143,7 +153,7 @@ class Gate:
         hold: Hold | None = None
         if stopped is None and request.path not in NEVER_SHED:
             if await self._slots.acquire():
-                hold = Hold(self._slots)
+                hold = answering.hold = Hold(self._slots)
                 request.context.release = hold.release
             else:
                 stopped = overloaded()
@@ -151,7 +161,9 @@ class Gate:
             stopped = stopped or self._bounds.refuse(request)
             if stopped is None:
                 if scope["http_version"] == "2" or has_body(request):
-                    receive = BoundedBody(receive, self._bounds).receive
+                    receive = BoundedBody(receive, self._bounds, answering.share).receive
+                    if hold is not None:
+                        receive = UnhurriedBody(receive, hold).receive
                 stopped = await self._handle(scope, request, receive, answering)
         finally:
             if hold is not None:
@@ -175,17 +187,31 @@ class Gate:
             await self._app(scope, receive, answering.send)
         except* BodyRefusedError as refused:
             refusals += _problems_in(refused)
+        except* AnswerGivenUpError:
+            log.warning(
+                "an answer was given up: answers that others do not read take the memory that there is",
+                extra=_named(request),
+            )
         except* Exception:
             log.exception("a request failed", extra=_named(request))
         return refusals[0] if refusals else self._failed(request)
 
 
-class _Answering:
-    """``send`` of an application: adds what every answer bears, and notices when it began."""
+class AnswerGivenUpError(Exception):
+    """Raised into the application whose answer cannot be kept until its client has read it; the connection ends."""
 
-    def __init__(self, send: Send, request: Request, headers: Sequence[Header]) -> None:
+
+class _Answering:
+    """``send`` of an application: adds what every answer bears, and notices when it began.
+
+    While a client does not read what it is sent, the slot is lent and the bytes are counted.
+    """
+
+    def __init__(self, send: Send, request: Request, headers: Sequence[Header], share: Share) -> None:
         self._send = send
         self._headers = [*headers, (b"x-request-id", request.context.request_id.encode())]
+        self.share = share
+        self.hold: Hold | None = None
         self.status = 0
         self.begun = 0.0
 
@@ -193,14 +219,30 @@ class _Answering:
         """Pass a message on."""
         if message["type"] == "http.response.start":
             headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
-            await self._send({**message, "headers": headers + self._headers})
+            self.share.close()  # the body has served its purpose
+            await self._send_unhurried({**message, "headers": headers + self._headers})
             self.status = message["status"]
             self.begun = trio.current_time()
         else:
+            await self._send_unhurried(message)
+
+    async def _send_unhurried(self, message: Message) -> None:
+        if self.hold is None:
             await self._send(message)
+            return
+        size = len(message.get("body", b""))
+        if not self.share.grow(size):
+            raise AnswerGivenUpError
+        try:
+            await noticing_waits(self._send(message), self.hold.lend)
+        finally:
+            self.share.shrink(size)
+        if message["type"] == "http.response.start" or message.get("more_body", False):
+            await self.hold.resume_in_turn()
 
     async def respond(self, response: Response) -> None:
-        """Answer with a value."""
+        """Answer with a value, when no handler is at work any more."""
+        self.hold = None
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
         if response.status == 204:

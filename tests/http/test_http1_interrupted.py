@@ -6,7 +6,10 @@ import struct
 import pytest
 import trio
 
+from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import HotRoute, Response
+from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody
+from econeura_daemon.server.rules.memory import Memory, Share
 from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
 
 REQUESTS = {
@@ -228,13 +231,12 @@ async def test_one_peer_may_hold_so_many_connections_and_room_is_used_again():
 
 async def test_a_body_below_the_minimum_rate_is_408_before_its_time_is_over(autojump_clock):
     """Told to the rule itself: over sockets it would take the seconds that it says."""
-    from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody
 
     async def drip():
         await trio.sleep(1)
         return {"type": "http.request", "body": b"x" * 100, "more_body": True}
 
-    body = BoundedBody(drip, BodyBounds(10**9, 3600))
+    body = BoundedBody(drip, BodyBounds(10**9, 3600), Share(Memory(HttpSettings())))
 
     async def read_for_ever():
         while True:

@@ -63,7 +63,6 @@ async def _soak(connections, seconds, other):
         hot={("POST", "/hot"): HotRoute(hot, "/hot")},
         max_connections=connections * 2,
         max_connections_per_peer=connections * 2,
-        max_concurrent_requests=connections,  # who holds up a slot is shed elsewhere; here nobody is to be
         head_timeout_ms=2000,
         body_timeout_ms=2000,
         send_timeout_ms=2000,

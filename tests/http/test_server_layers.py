@@ -8,12 +8,14 @@ import pytest
 import trio
 
 from econeura_daemon.core.clock import SystemClock, parse_instant
+from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import Scope, TokenFile, create_token
 from econeura_daemon.server.context import Peer, RequestContext, is_loopback
 from econeura_daemon.server.problems import PROBLEMS
 from econeura_daemon.server.requests import Request as Asked
 from econeura_daemon.server.rules.access import CheckAccess
 from econeura_daemon.server.rules.body import BodyBounds, BodyRefusedError, BoundedBody
+from econeura_daemon.server.rules.memory import Memory, Share
 from tests.http.server_rig import App, Client, request, serving
 
 
@@ -127,7 +129,7 @@ async def test_a_body_time_that_is_overdrawn_is_408_too(autojump_clock):
             await trio.sleep(9)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    body = BoundedBody(receive_late, BodyBounds(100, 3))
+    body = BoundedBody(receive_late, BodyBounds(100, 3), Share(Memory(HttpSettings())))
     assert (await body.receive())["body"] == b"x"
     with pytest.raises(BodyRefusedError) as refused:
         await body.receive()

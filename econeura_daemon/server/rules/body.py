@@ -1,4 +1,4 @@
-"""Bounds a request's body, in bytes, in time, and in bytes a second."""
+"""Bounds a request's body, in bytes, in time, in bytes a second, and in what all bodies together take."""
 
 import attrs
 import trio
@@ -6,6 +6,8 @@ import trio
 from econeura_daemon.server.asgi import Message, Receive
 from econeura_daemon.server.problems import Problem
 from econeura_daemon.server.requests import Request
+from econeura_daemon.server.rules.memory import Share
+from econeura_daemon.server.rules.shed import RETRY_AFTER, Hold, noticing_waits, overloaded
 
 MIN_RATE = 240.0
 """Bytes a second that a body comes in at least, on average; Kestrel's ``MinRequestBodyDataRate``."""
@@ -48,15 +50,16 @@ class BodyBounds:
 
 
 class BoundedBody:
-    """``receive`` of an application, within bounds: 413 for too much, 408 for too slow.
+    """``receive`` of an application, within bounds: 413 for too much, 408 for too slow, 503 if memory is short.
 
-    The time in which nobody reads does not count. After either answer the connection closes: the rest of the
-    body is still on its way. An application that already answers keeps its answer, cut off.
+    The time in which nobody reads does not count. After each of these answers the connection closes: the rest
+    of the body is still on its way. An application that already answers keeps its answer, cut off.
     """
 
-    def __init__(self, receive: Receive, bounds: BodyBounds) -> None:
+    def __init__(self, receive: Receive, bounds: BodyBounds, share: Share) -> None:
         self._receive = receive
         self._bounds = bounds
+        self._share = share
         self._size = 0
         self._waited = 0.0
         self._is_complete = False
@@ -75,10 +78,41 @@ class BoundedBody:
             )
         self._waited += trio.current_time() - begun
         if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._size += size
             self._is_complete = not message.get("more_body", False)
-        if self._size > self._bounds.max_bytes:
-            raise BodyRefusedError(self._bounds.too_large())
+            if self._size > self._bounds.max_bytes:
+                raise BodyRefusedError(self._bounds.too_large())
+            if not self._share.grow(size):
+                raise BodyRefusedError(
+                    Problem.of(
+                        "overloaded",
+                        "The bodies of other requests take the memory that there is for them.",
+                        headers=[(b"retry-after", RETRY_AFTER), *_CLOSE],
+                    )
+                )
+        return message
+
+
+class UnhurriedBody:
+    """``receive`` of an application that holds a slot: it is lent while the rest of the body is on its way.
+
+    What an application does with a body before all of it is there, it does without a slot.
+    """
+
+    def __init__(self, receive: Receive, hold: Hold) -> None:
+        self._receive = receive
+        self._hold = hold
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises `BodyRefusedError`."""
+        if self._is_complete:
+            return await self._receive()
+        message = await noticing_waits(self._receive(), self._hold.lend)
+        self._is_complete = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._is_complete and not await self._hold.resume():
+            raise BodyRefusedError(overloaded())
         return message
 
 
