@@ -23,6 +23,7 @@ from econeura_daemon.server.http1_heads import (
     MAX_HEAD,
     MAX_HEADERS,
     MAX_TARGET,
+    ROUTES_OR_FRAMES,
     Head,
     Refusal,
     RefusedError,
@@ -40,7 +41,7 @@ MAX_PIECE = 64 * 1024
 _MAX_STEPS = 512
 """Chunk lines that are read in one go: tiny chunks must not hold up the event loop."""
 
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?")  # no space before: as h11 and llhttp
 
 
 class _Part(Enum):
@@ -203,7 +204,10 @@ class Framer:
             self._end_body()
             return b""
         self._left -= len(line) + 2
-        read_field(line)
+        if read_field(line)[0] in ROUTES_OR_FRAMES:
+            raise RefusedError(
+                "malformed-request", "A trailer may not say how the request is framed or routed."
+            )
         return b""
 
     def _line(self, limit: int) -> bytes | None:

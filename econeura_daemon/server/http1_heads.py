@@ -28,7 +28,9 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")  # a CR at the very end may be half of a CRLF
 
 _DROPPED = frozenset((b"upgrade", b"http2-settings", b"expect"))
-_ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
+ROUTES_OR_FRAMES = frozenset((b"host", b"content-length", b"transfer-encoding"))
+"""Headers that are no trailers (RFC 9110 section 6.5.1)."""
+_ONCE = ROUTES_OR_FRAMES | {b"content-type"}
 _SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 _NEVER_TWICE = _SECRET | {b"idempotency-key", b"traceparent", b"x-request-id"}
 

@@ -149,7 +149,7 @@ def test_bad_chunks_are_refused(raw):
 
 
 def test_chunks_come_out_without_extensions_and_trailers():
-    raw = CHUNKED + b"3;name=value\r\nabc\r\n00A \r\n0123456789\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n"
+    raw = CHUNKED + b"3;name=value\r\nabc\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n"
     first, body = run([raw])
     assert b"transfer-encoding: Chunked" in first.wire
     assert body == b"abc0123456789"
