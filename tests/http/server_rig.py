@@ -1,6 +1,7 @@
 """A server on loopback port 0, and a client that speaks raw bytes to it."""
 
-from contextlib import asynccontextmanager
+import resource
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,20 @@ from econeura_daemon.telemetry.metrics import Metrics
 
 PATIENCE = 20
 """Seconds after which a test that waits for a socket has failed."""
+
+
+@contextmanager
+def descriptors_for(connections):
+    """Let the process have both ends of so many connections open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, connections * 2 + 500)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+    )
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def read_body(receive):

@@ -8,7 +8,7 @@ import trio
 import trustme
 
 from econeura_daemon.server import HotRoute
-from tests.http.server_rig import PATIENCE, Client, request, serving
+from tests.http.server_rig import PATIENCE, Client, descriptors_for, request, serving
 from tests.http.test_http1_interrupted import close, half_close, hot, nothing_is_left, reset
 
 HOT = {("POST", "/hot"): HotRoute(hot, "/hot")}
@@ -121,13 +121,14 @@ async def test_a_stall_at_any_byte_of_what_is_sent_over_tls_ends_in_time(pem, co
     ) as rig:
         whole = await converse(rig, context)
         await trio.aclose_forcefully(whole)
-        stalled = [await converse(rig, context, sends=offset) for offset in range(1, whole.sent)]
-        await well(rig, context)
-        for metered in stalled:
-            with trio.fail_after(PATIENCE):
-                while await metered.stream.receive_some(65536):
-                    pass
-            metered.stream.socket.close()
+        with descriptors_for(whole.sent):
+            stalled = [await converse(rig, context, sends=offset) for offset in range(1, whole.sent)]
+            await well(rig, context)
+            for metered in stalled:
+                with trio.fail_after(PATIENCE):
+                    while await metered.stream.receive_some(65536):
+                        pass
+                metered.stream.socket.close()
         await rig.wait_for_connections(0)
 
 

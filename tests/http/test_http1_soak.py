@@ -24,7 +24,7 @@ import trio.testing
 
 from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.server import HotRoute, Response
-from tests.http.server_rig import request, serving
+from tests.http.server_rig import descriptors_for, request, serving
 
 SOAK_SECONDS = float(os.environ.get("ECONEURA_SOAK_SECONDS", "600"))
 SOAK_CONNECTIONS = int(os.environ.get("ECONEURA_SOAK_CONNECTIONS", "2000"))
@@ -48,16 +48,12 @@ def resident_bytes():
 
 async def soak(connections, seconds):
     """Serve, as the daemon does, while the crowd is there; return what was measured."""
-    with collecting_seldom(), other_server() as other:
+    with descriptors_for(connections), collecting_seldom(), other_server() as other:
         keep_what_stands()
         return await _soak(connections, seconds, other)
 
 
 async def _soak(connections, seconds, other):
-    resource_limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (min(connections * 2 + 500, resource_limits[1]), resource_limits[1])
-    )
     figures = {"rss": []}
     async with serving(
         hot={("POST", "/hot"): HotRoute(hot, "/hot")},

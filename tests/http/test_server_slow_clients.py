@@ -11,7 +11,7 @@ from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import HotRoute, Response, open_listeners
 from econeura_daemon.server.rules.memory import Memory, Share
 from econeura_daemon.server.rules.shed import Hold, Slots
-from tests.http.server_rig import PATIENCE, App, Client, answer, read_body, request, serving
+from tests.http.server_rig import PATIENCE, App, Client, answer, descriptors_for, read_body, request, serving
 
 CROWD = 400
 LARGE = b"x" * 100_000
@@ -77,7 +77,7 @@ async def test_hundreds_of_slow_bodies_and_of_readers_that_stopped_leave_everybo
     whole = request(slow_path, body=b"x" * 1000)
     streams = []
     async with serving_small_buffers(quart_app(), drain_timeout_ms=100) as rig:
-        with trio.fail_after(PATIENCE):
+        with descriptors_for(2 * CROWD), trio.fail_after(PATIENCE):
             try:
                 slow = await all_stall(rig, whole[:-500], "127.0.0.2")
                 streams += slow + await all_stall(rig, request("/large"), "127.0.0.3")
