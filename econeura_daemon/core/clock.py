@@ -60,7 +60,9 @@ def from_ms(milliseconds: int) -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """Return RFC 3339 in UTC with milliseconds: ``2026-11-24T02:00:00.000Z``."""
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC)
+    return f"{instant.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def format_ms(milliseconds: int) -> str:

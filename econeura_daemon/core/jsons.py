@@ -11,8 +11,11 @@ from econeura_daemon.core.errors import InvalidInputError
 MAX_DEPTH = 64
 """Levels of nesting that are read (docs/http-api.md); beyond it a parser's recursion becomes an attack."""
 
-_LONG_NUMBER = re.compile(rb"[0-9]{16}|[0-9][.][0-9]{15}|[eE][+-]?[0-9]{3}")
-"""Bodies in which a number may not survive 64 bits; only those take the slow, exact way."""
+_KINDS = bytes.maketrans(b"0123456789E", b"0000000000e")
+_LONG_NUMBERS = (b"0" * 16, b"0." + b"0" * 15, b"e000", b"e+000", b"e-000")
+"""Of what kind of characters a number is made that may not survive 64 bits; only bodies that hold one, in a
+number or in a text, take the slow, exact way.
+"""
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
@@ -27,7 +30,8 @@ def loads(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInputError.at("$", f"not valid JSON: {error}") from None
-    if _LONG_NUMBER.search(raw):
+    kinds = raw.translate(_KINDS)  # a regular expression takes fifteen times as long
+    if any(long in kinds for long in _LONG_NUMBERS):
         try:
             value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:

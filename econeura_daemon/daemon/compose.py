@@ -201,7 +201,7 @@ async def _open_webhooks(
     lanes = Lanes(settings.webhooks.max_in_flight)
     policies = Policies(settings.webhooks)
     fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
-    events = EventLog(store, fan_out, appended=metrics.events_published.inc)
+    events = EventLog(store, fan_out, appended=lambda count: metrics.events_published.inc(by=count))
     recorder = Recorder(
         store=store,
         events=events,

@@ -1,6 +1,6 @@
 """The event log: facts are appended in anyone's transaction, owed to subscribers, followed by readers."""
 
-from econeura_daemon.events.log import TOPIC, EventLog, FanOut
+from econeura_daemon.events.log import TOPIC, EventLog, FanOut, TooManyDeliveriesError
 from econeura_daemon.events.model import Event, PublishBatch, Published, PublishEvent, StoredEvent
 from econeura_daemon.events.patterns import candidates, matches_any, pattern_flaw
 from econeura_daemon.events.publisher import Publisher
@@ -15,6 +15,7 @@ __all__ = [
     "Published",
     "Publisher",
     "StoredEvent",
+    "TooManyDeliveriesError",
     "candidates",
     "matches_any",
     "pattern_flaw",

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
-from econeura_daemon.core.errors import NotFoundError
+from econeura_daemon.core.errors import EconeuraError, NotFoundError
 from econeura_daemon.events import store as sql
 from econeura_daemon.events.model import Event, Published, StoredEvent
 from econeura_daemon.storage import Connection, Store, Watch
@@ -19,14 +20,21 @@ READ_BYTES = 1024 * 1024
 class FanOut(Protocol):
     """What the log needs of whoever owes events to others: one delivery a taker, in the event's transaction."""
 
-    def __call__(self, connection: Connection, event: Event, /) -> int:
-        """Write down who is owed the event; return how many are."""
+    def __call__(self, connection: Connection, events: Sequence[Event], most: int | None, /) -> Sequence[int]:
+        """Write down who is owed the events, which were just written; return how many are, for each.
+
+        Raises `TooManyDeliveriesError` if it comes to more than ``most`` in all, unless for a single event.
+        """
         ...
 
 
-def owed_to_nobody(_connection: Connection, _event: Event) -> int:
+class TooManyDeliveriesError(EconeuraError):
+    """Several events, to be written in one transaction, are owed to more takers than was allowed."""
+
+
+def owed_to_nobody(_connection: Connection, events: Sequence[Event], _most: int | None) -> Sequence[int]:
     """Fan out to nobody."""
-    return 0
+    return [0] * len(events)
 
 
 class EventLog:
@@ -40,25 +48,39 @@ class EventLog:
         store: Store,
         fan_out: FanOut = owed_to_nobody,
         *,
-        appended: Callable[[], None] | None = None,
+        appended: Callable[[int], None] | None = None,
     ) -> None:
-        """``appended`` is called on the event loop for each event that was committed."""
+        """``appended`` is called on the event loop with the number of events that were committed."""
         self._store = store
         self._fan_out = fan_out
         self._appended = appended
 
     def append(self, connection: Connection, event: Event) -> Published:
-        """Write the event and its deliveries in the transaction of ``connection``; wake who follows the log.
+        """Write one event; see `append_all`."""
+        [published] = self.append_all(connection, [event])
+        return published
 
-        An event whose given id is kept already is not written again, and nobody is owed anything new.
+    def append_all(
+        self, connection: Connection, events: Sequence[Event], *, most: int | None = None
+    ) -> list[Published]:
+        """Write events and their deliveries in the transaction of ``connection``; wake who follows the log.
+
+        An event whose given id is kept already is not written again, and nobody is owed anything new. Raises
+        `TooManyDeliveriesError` if several events are owed to more than ``most`` takers in all.
         """
-        if not sql.insert(connection, event):
-            return Published(event.id, sql.count_deliveries(connection, event.id), duplicate=True)
-        deliveries = self._fan_out(connection, event)
-        connection.announce(TOPIC)
-        if self._appended is not None:
-            connection.after_commit(self._appended)
-        return Published(event.id, deliveries)
+        written = sql.insert(connection, events)
+        counts = iter(self._fan_out(connection, written, most) if written else ())
+        new = {id(event) for event in written}
+        if written:
+            connection.announce(TOPIC)
+            if self._appended is not None:
+                connection.after_commit(partial(self._appended, len(written)))
+        return [
+            Published(event.id, next(counts))
+            if id(event) in new
+            else Published(event.id, sql.count_deliveries(connection, event.id), duplicate=True)
+            for event in events
+        ]
 
     async def get(self, event_id: str) -> StoredEvent:
         """Return the event. Raises `NotFoundError`."""

@@ -6,9 +6,9 @@ from random import Random
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.ids import new_id
-from econeura_daemon.events.log import EventLog
+from econeura_daemon.events.log import EventLog, TooManyDeliveriesError
 from econeura_daemon.events.model import Event, Published, PublishEvent
-from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage import Connection, Joint, Store
 
 MAX_DELIVERIES = 50_000
 """That one batch may make: it is one transaction, some 70 µs a delivery on two busy cores, and others
@@ -51,22 +51,26 @@ class Publisher:
         ]
         _refuse_repeats(commands)
 
+        if len(events) == 1 and also is None:
+            return [await self._store.ingest(Joint(self._append, events[0]))]
+
         def write(connection: Connection) -> list[Published]:
-            published, deliveries = [], 0
-            for event in events:
-                published.append(self._log.append(connection, event))
-                deliveries += published[-1].deliveries
-                if deliveries > MAX_DELIVERIES and len(events) > 1:
-                    raise InvalidInputError.at(
-                        "$.events",
-                        f"these {len(events)} events make more than {MAX_DELIVERIES} deliveries, "
-                        "which would hold up everybody else; publish fewer at once",
-                    )
+            try:
+                published = self._log.append_all(connection, events, most=MAX_DELIVERIES)
+            except TooManyDeliveriesError:
+                raise InvalidInputError.at(
+                    "$.events",
+                    f"these {len(events)} events make more than {MAX_DELIVERIES} deliveries, "
+                    "which would hold up everybody else; publish fewer at once",
+                ) from None
             if also is not None:
                 also(connection, published)
             return published
 
         return await self._store.ingest(write)
+
+    def _append(self, connection: Connection, events: Sequence[Event]) -> list[Published]:
+        return self._log.append_all(connection, events)
 
 
 def _refuse_repeats(commands: Sequence[PublishEvent]) -> None:

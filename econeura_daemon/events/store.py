@@ -31,17 +31,31 @@ _COUNT_DELIVERIES = Hot(sa.text("SELECT count(*) FROM deliveries WHERE event_id 
 _columns = (tables.events.c.cursor, tables.events.c.id, tables.events.c.type, tables.events.c.body)
 
 
-def insert(connection: Connection, event: Event) -> bool:
-    """Write the event; return False if an event with its id is kept already.
+def insert(connection: Connection, events: Sequence[Event]) -> list[Event]:
+    """Write events, in their order; return those whose id was not kept already.
 
     The lock makes cursors grow in the order of the commits: a reader never sees a gap that fills later.
     """
     connection.lock("events")
-    row = (event.id, event.type, event.source, to_ms(event.occurred_at), event.body, event.trace)
-    if event.given_id:
-        return bool(connection.rows(_INSERT_IF_NEW, row))
-    connection.run(_INSERT, [row])
-    return True
+    written: list[Event] = []
+    rows: list[tuple[Any, ...]] = []
+    for event in events:
+        row = (event.id, event.type, event.source, to_ms(event.occurred_at), event.body, event.trace)
+        if not event.given_id:
+            rows.append(row)
+        else:
+            _write(connection, rows)
+            if not connection.rows(_INSERT_IF_NEW, row):
+                continue
+        written.append(event)
+    _write(connection, rows)
+    return written
+
+
+def _write(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.run(_INSERT, rows)
+        rows.clear()
 
 
 def count_deliveries(connection: Connection, event_id: str) -> int:

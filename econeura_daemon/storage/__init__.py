@@ -2,6 +2,7 @@
 
 from econeura_daemon.storage.connection import Connection as Connection
 from econeura_daemon.storage.hot import Hot as Hot
+from econeura_daemon.storage.joining import Joint as Joint
 from econeura_daemon.storage.model import Store as Store
 from econeura_daemon.storage.model import StoreStatistics as StoreStatistics
 from econeura_daemon.storage.model import Watch as Watch

@@ -1,4 +1,9 @@
-"""The one thread that writes: whatever queued up while a group was being committed is the next group."""
+"""The one thread that writes: whatever queued up while a group was being committed is the next group.
+
+Works are handed to the thread at the end of the event loop's pass in which they were put, all of them at once.
+Handed over one by one they would start a commit with the first of them, and each would cost both threads a
+change of the interpreter's lock.
+"""
 
 import logging
 import queue
@@ -16,12 +21,13 @@ from econeura_daemon.storage.connection import Connection
 from econeura_daemon.storage.dialect import insert
 from econeura_daemon.storage.engine import Engine
 from econeura_daemon.storage.hot import Hot
+from econeura_daemon.storage.joining import join
 from econeura_daemon.storage.tables import meta
 from econeura_daemon.storage.works import Submission
 
 GROUP_WORKS = 500
-"""At most so many works share a commit: at some 40 µs each, nobody waits much longer than 20 ms for the
-others."""
+"""About so many works share a commit, less than twice as many at most: at some 40 µs each, nobody waits much
+longer than 20 ms for the others."""
 
 REST_SECONDS = 1.0
 """How long the queue is empty before checkpoints and attempts to recover are made."""
@@ -57,25 +63,53 @@ class Writer:
         self._engine = engine
         self._report = report
         self._token = trio.lowlevel.current_trio_token()
-        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._put: list[Submission] = []
+        self._carrier: trio.lowlevel.Task | None = None
+        self._queue: queue.SimpleQueue[list[Submission] | None] = queue.SimpleQueue()
         # A daemon thread: should a database hang for ever, the process can still end.
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._stopped = trio.Event()
+        self._closing = False
         self._trouble: str | None = None
 
     def start(self) -> None:
         """Start the thread; the engine now belongs to it."""
         self._thread.start()
+        # A system task: works are put by those, too, that a cancellation has left a moment to finish.
+        trio.lowlevel.spawn_system_task(self._carry, name="store-writer")
 
     def put(self, submission: Submission) -> None:
         """Queue one work: from now on it happens."""
-        self._queue.put(submission)
+        self._put.append(submission)
+        if self._carrier is not None:
+            trio.lowlevel.reschedule(self._carrier)
+            self._carrier = None
 
     async def stop(self) -> None:
         """Let the thread finish what is queued, close the engine, and join it."""
+        self._closing = True
+        self._hand_over()
+        if self._carrier is not None:
+            trio.lowlevel.reschedule(self._carrier)
         self._queue.put(None)
         await self._stopped.wait()
         self._thread.join()
+
+    async def _carry(self) -> None:
+        while not self._closing:
+            if self._put:
+                self._hand_over()
+            self._carrier = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abandon)
+
+    def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._carrier = None  # the run ends, and the store was not closed
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _hand_over(self) -> None:
+        works, self._put = self._put, []
+        for start in range(0, len(works), GROUP_WORKS):
+            self._queue.put(works[start : start + GROUP_WORKS])
 
     def _run(self) -> None:
         patience: float | None = REST_SECONDS
@@ -98,23 +132,23 @@ class Writer:
             self._engine.close()
             self._tell(self._stopped.set)
 
-    def _group(self, first: Submission) -> tuple[list[Submission], bool]:
-        """Return what is queued behind ``first``, and whether more may come."""
-        group = [first]
+    def _group(self, first: list[Submission]) -> tuple[list[Submission], bool]:
+        """Return what is queued, ``first`` at its head, and whether more may come."""
+        group = first
         while len(group) < GROUP_WORKS:
             try:
-                submission = self._queue.get_nowait()
+                works = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if submission is None:
+            if works is None:
                 return group, False
-            group.append(submission)
+            group += works
         return group, True
 
     def _commit(self, group: Sequence[Submission]) -> None:
         began = time.perf_counter()
         try:
-            self._engine.commit(group)
+            self._commit_joined(group)
         except Exception as bug:  # noqa: BLE001 - whatever it is, the thread goes on
             _log.exception("The writer failed; what became of %d works is unknown", len(group))
             for submission in group:
@@ -122,6 +156,13 @@ class Writer:
         seconds = time.perf_counter() - began
         self._note(self._trouble_after(group))
         self._tell(self._report, Report(group, seconds, self._trouble))
+
+    def _commit_joined(self, group: Sequence[Submission]) -> None:
+        to_run, parties = join(group)
+        self._engine.commit(to_run)
+        for party in parties:
+            if not party.settle():
+                self._engine.commit(party.members)
 
     def _trouble_after(self, group: Sequence[Submission]) -> str | None:
         errors = [

@@ -3,7 +3,7 @@
 Its loops find work; each attempt is a task of its own in a nursery that outlives them, so that a loop that is
 restarted cuts off no attempt. An attempt ends in one of three ways:
 
-- an outcome: recorded with the delivery's next state in one transaction, and again until that succeeds;
+- an outcome: handed to the recorder, which writes it with the delivery's next state, and again until it can;
 - cancelled by a drain that ran out of time: given back, as if it had never been;
 - nobody comes back (kill, power cut): its claim is found by the next start, or by another daemon once the
   lease lapsed, and the attempt shows as unknown.
@@ -24,7 +24,7 @@ from econeura_daemon.storage import Connection, Store
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Subscription
 from econeura_daemon.webhooks.policies import Policies
-from econeura_daemon.webhooks.recorder import Recorder
+from econeura_daemon.webhooks.recorder import Ending, Recorder
 from econeura_daemon.webhooks.schedule import Step
 from econeura_daemon.webhooks.store import claims
 from econeura_daemon.webhooks.store.claims import Claimant
@@ -166,17 +166,21 @@ class Dispatcher:
         self.begin(outgoing)
 
     async def _attempt(self, one: Outgoing) -> None:
-        """Make one attempt; whatever goes wrong with it stays here."""
+        """Make one attempt and hand its outcome to the recorder; whatever goes wrong with it stays here."""
         try:
-            outcome = await self._send_one(one)
-            step = await self._recorder.record(one, outcome)
-            self._observer.attempted(one, outcome, step, to_ms(self._clock.now()))
-        except trio.Cancelled:
+            self._recorder.put(one, await self._send_one(one))
+        except BaseException:
+            self._end(one)
             raise
-        except Exception:
-            log.exception("an attempt went unrecorded", extra={"delivery_id": one.delivery_id})
-        finally:
-            del self._under_way[one.delivery_id, one.number]
+
+    def over(self, ending: Ending, recorded: bool) -> None:  # noqa: FBT001 - the recorder's callback
+        """Take note that the recorder is through with an attempt."""
+        if recorded:
+            self._observer.attempted(ending.outgoing, ending.outcome, ending.step, to_ms(self._clock.now()))
+        self._end(ending.outgoing)
+
+    def _end(self, one: Outgoing) -> None:
+        if self._under_way.pop((one.delivery_id, one.number), None) is not None:
             self._lanes.give(one.subscription.id)
             self.wake()
 

@@ -65,6 +65,7 @@ async def open_dispatcher(
                 attempts=attempts,
             )
             upkeep = Upkeep(store=store, claimant=claimant, clock=clock, dispatcher=dispatcher)
+            recorder.connect(attempts, dispatcher.over)
             await upkeep.recover()
             await upkeep.rescan()
             fan_out.connect(dispatcher.begin, dispatcher.wake)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 
+import attrs
+
 from econeura_daemon.core.clock import to_ms
 from econeura_daemon.core.ids import new_id
-from econeura_daemon.events import Event, candidates
+from econeura_daemon.events import Event, TooManyDeliveriesError, candidates
 from econeura_daemon.storage import Connection
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import Outgoing, Subscription
@@ -20,6 +22,8 @@ from econeura_daemon.webhooks.store.claims import Birth, Claimant
 
 MAX_CACHED = 100_000
 """Matches that are remembered, over all event types."""
+PORTION = 1000
+"""Deliveries that are gathered before they are written."""
 
 
 class Matcher:
@@ -39,14 +43,17 @@ class Matcher:
         """Remember nothing: what was read may have been undone. Safe from any thread."""
         self._generation = None
 
-    def match(self, connection: Connection, event_type: str) -> list[Subscription]:
-        """Return the active subscriptions that want events of this type."""
+    def refresh(self, connection: Connection) -> None:
+        """Forget what is older than the transaction; to be called in each before `match`."""
         generation = subscriptions.generation(connection)
         if generation != self._generation or self._size >= MAX_CACHED:
             self._matches.clear()
             self._subscriptions.clear()
             self._size = 0
             self._generation = generation
+
+    def match(self, connection: Connection, event_type: str) -> list[Subscription]:
+        """Return the active subscriptions that want events of this type."""
         found = self._matches.get(event_type)
         if found is None:
             ids = subscriptions.matching(connection, candidates(event_type))
@@ -84,52 +91,65 @@ class SubscriptionFanOut:
         self._begin = begin
         self._wake = wake
 
-    def __call__(self, connection: Connection, event: Event) -> int:
-        """Write down who is owed the event; return how many are."""
-        births: list[Birth] = []
-        outgoing: list[Outgoing] = []
-        connection.on_rollback(partial(self._return, outgoing))
-        waiting: list[tuple[str, int]] = []
+    def __call__(self, connection: Connection, events: Sequence[Event], most: int | None) -> Sequence[int]:
+        """Write down who is owed the events; return how many are, for each."""
+        portion = _Portion()
+        connection.on_rollback(partial(self._return, portion.outgoing))
+        self._matcher.refresh(connection)
+        counts = []
+        for event in events:
+            takers = self._matcher.match(connection, event.type)
+            if event.about is not None:
+                takers = [taker for taker in takers if taker.id != event.about]
+            counts.append(len(takers))
+            if most is not None and len(events) > 1 and sum(counts) > most:
+                raise TooManyDeliveriesError
+            for subscription in takers:
+                self._owe(event, subscription, portion)
+            if len(portion.births) >= PORTION:
+                self._insert(connection, portion)
+        self._insert(connection, portion)
+        if portion.outgoing:
+            connection.after_commit(partial(self._send, portion.outgoing))
+        if portion.waiting:
+            connection.after_commit(partial(self._note, portion.waiting))
+        return counts
+
+    def _owe(self, event: Event, subscription: Subscription, portion: "_Portion") -> None:
         now = to_ms(event.occurred_at)
-        for subscription in self._matcher.match(connection, event.type):
-            if subscription.id == event.about:
-                continue
-            limit = self._policies.max_in_flight(subscription)
-            claimed = self._lanes.take(subscription.id, limit, now, self._policies.standing(subscription))
-            birth = Birth(
-                id=new_id("del", event.occurred_at, self._rng),
-                event_id=event.id,
-                event_type=event.type,
-                subscription_id=subscription.id,
-                max_attempts=self._policies.max_attempts(subscription),
-                created_at=now,
-                attempt_id=new_id("att", event.occurred_at, self._rng) if claimed else None,
-            )
-            births.append(birth)
-            if claimed:
-                outgoing.append(
-                    Outgoing(
-                        delivery_id=birth.id,
-                        event_id=event.id,
-                        event_type=event.type,
-                        body=event.body,
-                        trace=event.trace,
-                        subscription=subscription,
-                        number=1,
-                        max_attempts=birth.max_attempts,
-                        created_at=now,
-                    )
+        limit = self._policies.max_in_flight(subscription)
+        claimed = self._lanes.take(subscription.id, limit, now, self._policies.standing(subscription))
+        birth = Birth(
+            id=new_id("del", event.occurred_at, self._rng),
+            event_id=event.id,
+            event_type=event.type,
+            subscription_id=subscription.id,
+            max_attempts=self._policies.max_attempts(subscription),
+            created_at=now,
+            attempt_id=new_id("att", event.occurred_at, self._rng) if claimed else None,
+        )
+        portion.births.append(birth)
+        if claimed:
+            portion.outgoing.append(
+                Outgoing(
+                    delivery_id=birth.id,
+                    event_id=event.id,
+                    event_type=event.type,
+                    body=event.body,
+                    trace=event.trace,
+                    subscription=subscription,
+                    number=1,
+                    max_attempts=birth.max_attempts,
+                    created_at=now,
                 )
-            else:
-                waiting.append((subscription.id, limit))
-        if not births:
-            return 0
-        if outgoing:
-            connection.after_commit(partial(self._send, outgoing))
-        if waiting:
-            connection.after_commit(partial(self._note, waiting, now))
-        claims.insert(connection, births, self._claimant)
-        return len(births)
+            )
+        else:
+            portion.waiting.append((subscription.id, limit, now))
+
+    def _insert(self, connection: Connection, portion: "_Portion") -> None:
+        if portion.births:
+            claims.insert(connection, portion.births, self._claimant)
+            portion.births.clear()
 
     def _return(self, outgoing: Sequence[Outgoing]) -> None:
         self._matcher.forget()
@@ -140,8 +160,19 @@ class SubscriptionFanOut:
         assert self._begin is not None  # nothing is claimed before
         self._begin(outgoing)
 
-    def _note(self, waiting: Sequence[tuple[str, int]], now: int) -> None:
-        for key, limit in waiting:
-            self._lanes.waits(key, now, limit)
+    def _note(self, waiting: Sequence[tuple[str, int, int]]) -> None:
+        for key, limit, due_at in waiting:
+            self._lanes.waits(key, due_at, limit)
         if self._wake is not None:
             self._wake()
+
+
+@attrs.define(eq=False)
+class _Portion:
+    """What a transaction owes, as far as it has got."""
+
+    births: list[Birth] = attrs.field(factory=list)
+    """Not written yet."""
+    outgoing: list[Outgoing] = attrs.field(factory=list)
+    waiting: list[tuple[str, int, int]] = attrs.field(factory=list)
+    """Subscription, its limit, and when it is due."""

@@ -106,7 +106,7 @@ class Sender:
         error: str | None = None
         refused = False
         try:
-            with trio.move_on_after(self._timeout_ms / 1000) as scope:
+            with trio.CancelScope(deadline=started + self._timeout_ms / 1000) as scope:
                 await self._exchange(outgoing, sent_at, answer)
             if scope.cancelled_caught:
                 missing = "no answer" if answer.status is None else "the answer did not end"

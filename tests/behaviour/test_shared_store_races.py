@@ -53,11 +53,8 @@ async def test_deleting_here_and_recording_there_count_a_delivery_once(postgres_
         def record(connection):
             claims.record(
                 connection,
-                sent[0],
-                answered(CLOCK),
-                status=DeliveryStatus.DELIVERED,
-                next_attempt_at=None,
-                claimant=Claimant("dmn_b", "run_1", LEASE_MS),
+                [(sent[0], answered(CLOCK), DeliveryStatus.DELIVERED, None)],
+                Claimant("dmn_b", "run_1", LEASE_MS),
             )
             hold(connection)
 
@@ -137,6 +134,7 @@ async def test_what_a_transaction_read_that_was_undone_is_not_believed_later(aut
 
     def match(connection):
         connection.on_rollback(matcher.forget)
+        matcher.refresh(connection)
         return [one.id for one in matcher.match(connection, "a.b")]
 
     def undone(connection):

@@ -28,9 +28,14 @@ def _keep(published: list[Published]) -> bytes:
 
 
 def _show_one(kept: bytes) -> bytes:
-    [[event_id, deliveries, duplicate]] = loads(kept)
-    shown = {"id": event_id, "deliveries": deliveries}
-    return dumps({**shown, "duplicate": True} if duplicate else shown)
+    [one] = loads(kept)
+    return _tell_one([Published(*one)])
+
+
+def _tell_one(published: list[Published]) -> bytes:
+    [one] = published
+    shown = {"id": one.id, "deliveries": one.deliveries}
+    return dumps({**shown, "duplicate": True} if one.duplicate else shown)
 
 
 def _show_all(kept: bytes) -> bytes:
@@ -42,7 +47,11 @@ def _show_all(kept: bytes) -> bytes:
 
 
 _PUBLISH_ONE: Deed[list[Published]] = Deed(
-    status=lambda published: 200 if published[0].duplicate else 202, keep=_keep, show=_show_one, limit=None
+    status=lambda published: 200 if published[0].duplicate else 202,
+    keep=_keep,
+    show=_show_one,
+    tell=_tell_one,
+    limit=None,
 )
 _PUBLISH_ALL: Deed[list[Published]] = Deed(status=lambda _: 202, keep=_keep, show=_show_all, limit=None)
 

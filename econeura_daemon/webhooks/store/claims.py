@@ -129,31 +129,34 @@ def next_due(connection: Connection, subscription_id: str) -> int | None:
 
 def record(
     connection: Connection,
-    outgoing: Outgoing,
-    outcome: AttemptOutcome,
-    *,
-    status: DeliveryStatus,
-    next_attempt_at: int | None,
+    endings: Iterable[tuple[Outgoing, AttemptOutcome, DeliveryStatus, int | None]],
     claimant: Claimant,
 ) -> None:
-    """Write how an attempt ended and where that leaves its delivery, if the claim still holds."""
-    headers = outcome.response_headers
-    connection.run(hot.FINISH_ATTEMPT, [(
-        (AttemptStatus.SUCCEEDED if outcome.succeeded else AttemptStatus.FAILED).value,
-        outcome.duration_ms, outcome.status_code, outcome.error,
-        None if headers is None else dumps(dict(headers)).decode(), outcome.response_body,
-        outgoing.delivery_id, outgoing.number,
-    )])  # fmt: skip
-    ends = (int(status is DeliveryStatus.DELIVERED), int(status is DeliveryStatus.FAILED))
-    if any(ends):
-        connection.run(
-            hot.COUNT_END, [(claimant.daemon_id, *ends, outgoing.delivery_id, claimant.mark, outgoing.number)]
-        )
-    connection.run(hot.FINISH_DELIVERY, [(
-        status.value, next_attempt_at, None if outcome.succeeded else describe(outcome),
-        outcome.status_code, outcome.duration_ms, outgoing.delivery_id, claimant.mark,
-        outgoing.number,
-    )])  # fmt: skip
+    """Write how attempts ended and where that leaves their deliveries, as far as the claims still hold.
+
+    Of each: the attempt, its outcome, the delivery's status from now on, and when its next attempt is due.
+    """
+    attempts, ends, deliveries = [], [], []
+    for outgoing, outcome, status, next_attempt_at in endings:
+        succeeded, headers = outcome.succeeded, outcome.response_headers
+        attempts.append((
+            (AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.FAILED).value,
+            outcome.duration_ms, outcome.status_code, outcome.error,
+            None if headers is None else dumps(dict(headers)).decode(), outcome.response_body,
+            outgoing.delivery_id, outgoing.number,
+        ))  # fmt: skip
+        held = (outgoing.delivery_id, claimant.mark, outgoing.number)
+        if next_attempt_at is None:
+            delivered = status is DeliveryStatus.DELIVERED
+            ends.append((claimant.daemon_id, int(delivered), int(not delivered), *held))
+        deliveries.append((
+            status.value, next_attempt_at, None if succeeded else describe(outcome), outcome.status_code,
+            outcome.duration_ms, *held,
+        ))  # fmt: skip
+    connection.run(hot.FINISH_ATTEMPT, attempts)
+    if ends:
+        connection.run(hot.COUNT_END, ends)
+    connection.run(hot.FINISH_DELIVERY, deliveries)
 
 
 def give_back(connection: Connection, outgoing: Iterable[Outgoing], now: int, claimant: Claimant) -> None:
