@@ -1,6 +1,5 @@
 """The process: settings, logging, signals, systemd and exit codes around `open_daemon`."""
 
-import gc
 import logging
 import os
 import sys
@@ -25,9 +24,6 @@ from econeura_daemon.telemetry.logs import Logs, announce, open_logging
 
 EXIT_DRAINED, EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 0, 1, 75, 78
 """docs/http-api.md, "Starting it"; 70 is the hard stop's."""
-
-YOUNG_OBJECTS = 20_000
-"""New objects after which the garbage collector looks at them; some 2 MB."""
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +146,6 @@ async def _process(
             )
             keep_what_stands()
             write_ready(daemon.state.path, ready)
-            _settle_memory()
             try:
                 announce("ready", **ready.fields())
                 notifier.ready(f"ready at {', '.join(daemon.urls)}")
@@ -158,14 +153,3 @@ async def _process(
             finally:
                 hard_stop.arm()  # whatever ends it: a loop that failed too often must not hang either
                 remove_ready(daemon.state.path)
-
-
-def _settle_memory() -> None:
-    """Have the garbage collector pass over what stays, and look less often at what comes and goes.
-
-    By its own defaults it takes 6 % of the time of a daemon under load: it looks at the young objects after every
-    700, and there are always thousands that belong to requests under way.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
