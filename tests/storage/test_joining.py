@@ -30,6 +30,7 @@ async def all_at_once(works):
 
 async def test_what_is_asked_in_one_pass_is_committed_together(database):
     async with database.open() as store:
+        await store.transact(put("before"))
         before = store.statistics().groups
         await all_at_once([partial(store.transact, put(f"{number}")) for number in range(20)])
         assert store.statistics().groups == before + 1
