@@ -47,6 +47,7 @@ async def test_works_that_do_the_same_are_done_together_and_each_gets_its_own_va
         return [item.upper() for item in items]
 
     async with database.open() as store:
+        await store.transact(put("before"))
         works = [partial(store.transact, Joint(act, item)) for item in "abc"]
         works.insert(1, partial(store.transact, put("between")))
         assert await all_at_once(works) == ["A", "between", "B", "C"]
