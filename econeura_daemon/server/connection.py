@@ -44,10 +44,10 @@ class Drain:
 
 
 _VERSION_4 = 4 << 76 | 0b10 << 62
-_RANDOM = ~(0xF << 76 | 0b11 << 62)
+_RANDOM = (1 << 128) - 1 ^ 0xF << 76 ^ 0b11 << 62
 
 
 def new_request_id(rng: Random) -> str:
     """Return the id of a request that brought none."""
-    bits = rng.getrandbits(128) & _RANDOM
-    return "%032x" % (bits | _VERSION_4)  # a UUID of version 4 (RFC 9562 section 5.4)
+    number = rng.getrandbits(128) & _RANDOM | _VERSION_4  # a UUID of version 4 (RFC 9562 section 5.4)
+    return number.to_bytes(16, "big").hex()

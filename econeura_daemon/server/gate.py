@@ -82,23 +82,27 @@ class Gate:
                 return preflight
         return stopped or self._check_access(request, needed)
 
+    def _check_hot(self, request: Request) -> Problem | Response | None:
+        return self._check(request, self._needed[request.method, request.path]) or self._bounds.refuse(
+            request
+        )
+
     @property
     def has_room(self) -> bool:
         """Whether a request that comes now is handled at once."""
         return self._slots.free > 0
 
-    async def answer(self, request: Request, route: HotRoute) -> Response:
+    async def answer(self, request: Request, route: HotRoute, *, is_passed: bool = False) -> Response:
         """Return the answer of a hot route to a request whose body is there, while there `has_room`.
 
-        Raises nothing of its own. A client that leaves meanwhile is not noticed.
+        ``is_passed``: the rules let the same head pass before, from the same kind of peer. Raises nothing of its
+        own. A client that leaves meanwhile is not noticed.
         """
         begun = self._observe.begin()
         self._slots.take()
         status = 0
         try:
-            stopped = self._check(request, self._needed[request.method, request.path])
-            if stopped is None:
-                stopped = self._bounds.refuse(request)
+            stopped = None if is_passed else self._check_hot(request)
             if stopped is None:
                 request.context.route = route.label
                 response = await route.function(request)

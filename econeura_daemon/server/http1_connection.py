@@ -16,9 +16,10 @@ from econeura_daemon.server.context import Peer
 from econeura_daemon.server.framing import Framer, Head, Refusal
 from econeura_daemon.server.http1_channel import Channel, PeerGoneError, PlainChannel, hang_up
 from econeura_daemon.server.http1_exchange import Exchange
-from econeura_daemon.server.http1_response import BODILESS, write_head
+from econeura_daemon.server.http1_passes import Pass
+from econeura_daemon.server.http1_response import write_answer
 from econeura_daemon.server.problems import Problem
-from econeura_daemon.server.requests import HotRoute, Request
+from econeura_daemon.server.requests import HotRoute, Request, Response
 from econeura_daemon.server.site import Site
 
 log = logging.getLogger(__name__)
@@ -60,12 +61,15 @@ class Connection:
         self._has_served = False
         self._head_begun = math.inf
         self._lingers = False
+        self._is_in_order = True
+        self._now = trio.lowlevel.current_clock().current_time
         if peer.is_unix:
             self._client, self._server = None, (sock.getsockname(), None)
             self._address = None
         else:
             self._client, self._server = sock.getpeername()[:2], sock.getsockname()[:2]
             self._address = self._server[0]
+        self._passes = site.passes.of(peer, self._address)
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -90,52 +94,63 @@ class Connection:
         """Serve until the client, or a refusal, or the drain ends it."""
         channel = self._channel
         try:
-            is_in_order = await self._serve()
+            await self._serve()
         except PeerGoneError:
             return
         self.deadline = math.inf
-        if not is_in_order:
+        if not self._is_in_order:
             return
         if self._lingers or self._framer.in_body or self._framer.buffered or channel.has_unread():
             await hang_up(channel)
         else:
             await channel.send_end()
 
-    async def _serve(self) -> bool:
-        """Return True after a whole last answer, False if the client left or an answer broke off."""
-        framer, hot, drain = self._framer, self._site.gate.hot, self._site.drain.begun
+    async def _serve(self) -> None:
+        """Return after the last answer; the stream is no longer in order if that was not a whole one."""
+        framer, gate, drain = self._framer, self._site.gate, self._site.drain.begun
         turns = 0
         while True:
             head = framer.next_head()
-            if head is None:
-                if not await self._more():
-                    return True
-                continue
-            self.deadline = self._head_begun = math.inf
-            if isinstance(head, Refusal):
-                await self._refuse(head)
-                return True
-            route = None if head.query else hot.get((head.method, head.path))
-            body = None if route is None or not self._site.gate.has_room else framer.whole_body()
-            if route is not None and body is not None:
-                keeps = await self._answer(head, route, body)
+            if head is not None:
+                keeps = await self._handle(head)
             else:
-                exchange = await self._call_app(head)
-                if not exchange.is_finished:
-                    return await self._break_off(exchange)
-                keeps = exchange.keeps_alive
-            self._has_served = True
+                data = await self._more()
+                if data is None:
+                    return
+                passed = None if framer.buffered or not gate.has_room else self._passes.find(data)
+                if passed is None:
+                    framer.feed(data)
+                    continue
+                keeps = await self._answer_passed(*passed)
             if not keeps or drain.is_set():
-                return True
+                return
+            self._has_served = True
             turns += 1
             if turns >= TURN:
                 await trio.lowlevel.checkpoint()
                 turns = 0
 
-    async def _more(self) -> bool:
-        """Wait for more of a head; return False if the connection is to be closed."""
+    async def _handle(self, head: Head | Refusal) -> bool:
+        """Answer a request, or refuse what is none; return whether the connection is kept."""
+        self.deadline = self._head_begun = math.inf
+        if isinstance(head, Refusal):
+            await self._refuse(head)
+            return False
+        gate, framer = self._site.gate, self._framer
+        route = None if head.query else gate.hot.get((head.method, head.path))
+        body = None if route is None or not gate.has_room else framer.whole_body()
+        if route is not None and body is not None:
+            return await self._answer(head, route, body)
+        exchange = await self._call_app(head)
+        if not exchange.is_finished:
+            await self._break_off(exchange)
+            return False
+        return exchange.keeps_alive
+
+    async def _more(self) -> bytes | None:
+        """Wait for more of a head, and return it; None: the connection is to be closed."""
         site, framer = self._site, self._framer
-        now = trio.current_time()  # the sweep's own may be old, when the machine is late
+        now = self._now()  # the sweep's own may be old, when the machine is late
         if framer.buffered:
             self._head_begun = min(self._head_begun, now)
             self._expect(self._head_begun + site.settings.head_timeout_ms / 1000)
@@ -144,45 +159,56 @@ class Connection:
         while True:
             if not framer.buffered and site.drain.begun.is_set():
                 if self._has_served:
-                    return False
+                    return None
                 self._expect(min(self.deadline, now + _LAST_CALL))
             self.is_idle = not framer.buffered
             data = await self._channel.receive()
             self.is_idle = False
             if data:
-                framer.feed(data)
-                return True
+                return data
             if data is not None:
-                return False
-            if trio.current_time() >= self.deadline:
+                return None
+            if self._now() >= self.deadline:
                 if not framer.buffered:  # perhaps the machine was late, not the client
-                    framer.feed(self._channel.receive_nowait())
-                    return framer.buffered > 0
+                    return self._channel.receive_nowait() or None
                 await self._refuse(Refusal("request-timeout", "The request's head did not arrive in time."))
-                return False
+                return None
 
     async def _answer(self, head: Head, route: HotRoute, body: bytes) -> bool:
-        """Answer a hot request in one write; return whether the connection is kept."""
-        site = self._site
-        gate = site.gate
+        """Answer a hot request; return whether the connection is kept."""
+        gate = self._site.gate
         context = gate.identify(head.headers, head.first, self._peer)
-        response = await gate.answer(
-            Request(
-                head.method, head.path, head.headers, head.first, self._peer, self._address, context, body
-            ),
-            route,
+        request = Request(
+            head.method, head.path, head.headers, head.first, self._peer, self._address, context, body
         )
-        keeps = head.keeps_alive and not site.drain.begun.is_set()
+        response = await gate.answer(request, route)
+        if context.route is not None:  # it got there
+            self._passes.add(head, route, context.principal)
+        return await self._send_whole(head, request, response)
+
+    async def _answer_passed(self, passed: Pass, body: bytes) -> bool:
+        """Answer a hot request whose head the rules know; return whether the connection is kept."""
+        self.deadline = math.inf
+        gate, head = self._site.gate, passed.head
+        context = gate.identify.anew(self._peer, passed.principal)
+        request = Request(
+            head.method, head.path, head.headers, head.first, self._peer, self._address, context, body
+        )
+        response = await gate.answer(request, passed.route, is_passed=True)
+        return await self._send_whole(head, request, response)
+
+    async def _send_whole(self, head: Head, request: Request, response: Response) -> bool:
+        """Answer in one write; return whether the connection is kept."""
+        site = self._site
         headers = response.headers
+        keeps = head.keeps_alive and not site.drain.begun.is_set()
         if (b"connection", b"close") in headers:
             headers.remove((b"connection", b"close"))
             keeps = False
-        last = b"x-request-id: %b\r\n" % context.request_id.encode()
-        if response.status not in BODILESS:
-            last += b"content-length: %d\r\n" % len(response.body)
-        if not keeps:
-            last += b"connection: close\r\n"
-        await self._channel.send(write_head(response.status, site.date(), headers, last) + response.body)
+        request_id = request.context.request_id
+        await self._channel.send(
+            write_answer(response.status, site.date(), headers, request_id, response.body, keeps=keeps)
+        )
         return keeps
 
     async def _call_app(self, head: Head) -> Exchange:
@@ -219,12 +245,12 @@ class Connection:
             "econeura.peer": self._peer,
         }
 
-    async def _break_off(self, exchange: Exchange) -> bool:
+    async def _break_off(self, exchange: Exchange) -> None:
         """End a request that was not answered: its body was no body, its client left, its answer stopped."""
         if exchange.refusal is None or exchange.has_begun:
-            return False
-        await self._refuse(exchange.refusal)
-        return True
+            self._is_in_order = False
+        else:
+            await self._refuse(exchange.refusal)
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer what no application will see, or no more of."""

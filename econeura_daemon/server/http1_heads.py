@@ -78,6 +78,8 @@ class Head:
     keeps_alive: bool
     """Whether the client will send another request after this one."""
     expects_continue: bool
+    text: bytes = b""
+    """What all this was read from, if it is remembered."""
 
     @property
     def has_body(self) -> bool:
@@ -134,6 +136,7 @@ def _parse_head(text: bytes) -> Head:
     if len(text) <= _TEXT and _NEVER_TWICE.isdisjoint(first):
         if len(_heads) >= _MEMORY:
             _heads.clear()
+        head.text = text
         _heads[text] = head
     return head
 

@@ -50,6 +50,38 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d \r\n" % status
 
 
+_starts: dict[tuple[int | Header, ...], bytes] = {}
+_MEMORY = 128
+"""Beginnings of answers that are remembered: hot routes say the same few headers again and again."""
+_TEXT = 512
+"""The longest that is."""
+
+
+def write_answer(
+    status: int, date: bytes, headers: Iterable[Header], request_id: str, body: bytes, *, keeps: bool
+) -> bytes:
+    """Return a whole answer. Raises as `write_head` does."""
+    key: tuple[int | Header, ...] = (status, *headers)
+    start = _starts.get(key)
+    if start is None:
+        start = write_head(status, b"", headers, b"").removesuffix(b"\r\n")
+        if len(start) <= _TEXT:
+            if len(_starts) >= _MEMORY:
+                _starts.clear()
+            _starts[key] = start
+    last = b"" if keeps else b"connection: close\r\n"
+    if status in BODILESS:
+        return b"%b%bx-request-id: %b\r\n%b\r\n" % (start, date, request_id.encode(), last)
+    return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        start,
+        date,
+        request_id.encode(),
+        len(body),
+        last,
+        body,
+    )
+
+
 def write_head(status: int, date: bytes, headers: Iterable[Header], last: bytes) -> bytes:
     """Return a head; ``last``: what the connection adds, lines ended by CRLF.
 

@@ -12,6 +12,7 @@ from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server.connection import Drain, HttpTelemetry, new_request_id
 from econeura_daemon.server.context import Peer
 from econeura_daemon.server.gate import Gate
+from econeura_daemon.server.http1_passes import AllPasses
 from econeura_daemon.server.http1_response import DateLine
 from econeura_daemon.server.problems import Problem, raw_response
 from econeura_daemon.server.upkeep import Upkeep
@@ -30,6 +31,7 @@ class Site:
     drain: Drain = attrs.field(factory=Drain)
     state: dict[str, Any] = attrs.field(factory=dict)
     """The application's lifespan state; each request's scope holds a shallow copy."""
+    passes: AllPasses = attrs.field(factory=AllPasses)
     date: DateLine = attrs.field(init=False)
 
     @date.default

@@ -6,7 +6,7 @@ from random import Random
 
 from econeura_daemon.server.asgi import Header
 from econeura_daemon.server.connection import Drain, new_request_id
-from econeura_daemon.server.context import Peer, RequestContext
+from econeura_daemon.server.context import Peer, Principal, RequestContext
 from econeura_daemon.telemetry.trace import parse_traceparent
 
 _ID = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
@@ -21,6 +21,15 @@ class Identify:
     def __init__(self, drain: Drain, rng: Random) -> None:
         self._drain = drain
         self._rng = rng
+
+    def anew(self, peer: Peer, principal: Principal) -> RequestContext:
+        """Return the context of a new request that brings no ids and whose principal is known."""
+        return RequestContext(
+            request_id=new_request_id(self._rng),
+            peer=peer.name,
+            principal=principal,
+            draining=self._drain.begun,
+        )
 
     def __call__(self, headers: Sequence[Header], first: Mapping[bytes, bytes], peer: Peer) -> RequestContext:
         """Return the context of a new request."""

@@ -24,18 +24,19 @@ class Observe:
         self._telemetry = telemetry
         self._in_flight = telemetry.http_requests_in_flight
         self._access_log = access_log
+        self._now = trio.lowlevel.current_clock().current_time  # a third of what trio.current_time costs
 
     def begin(self) -> float:
         """Note that a request has come; return the instant, by Trio's clock."""
         self._in_flight.add(1)
-        return trio.current_time()
+        return self._now()
 
     def end(self, request: Request, status: int, begun: float, answered: float | None = None) -> None:
         """Note its answer (``status`` 0: there was none), which began at ``answered``."""
         self._in_flight.add(-1)
         status = status or CLIENT_CLOSED
         context = request.context
-        end = answered if context.is_long_lived and answered else trio.current_time()
+        end = answered if context.is_long_lived and answered else self._now()
         self._telemetry.request_done(request.method, context.route, status, end - begun)
         if self._access_log:
             log.info(
