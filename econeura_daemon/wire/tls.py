@@ -4,6 +4,7 @@
 cost half as much again. Here bytes are read and sent as in the clear, and sealed and opened in between.
 """
 
+import contextlib
 import socket
 import ssl
 
@@ -53,10 +54,14 @@ class TlsConnection(Connection):
     def is_quiet(self) -> bool:
         """Tell whether the peer has neither closed nor said anything; keys and tickets are not said to us."""
         try:
-            self._fill()
+            try:
+                self._fill()
+            except BlockingIOError:
+                if not self._in.pending:
+                    return not self._tls.pending()
             self._tls.read(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return not self._tls.pending()
+        except ssl.SSLWantReadError:
+            return True
         except OSError:
             return False
         return False
@@ -92,6 +97,14 @@ class TlsConnection(Connection):
             return b""
         except OSError as error:
             raise httpx.ReadError(lost(error, "the answer was complete")) from None
+
+    def close(self) -> None:
+        """Close at once, after a word of farewell if the kernel takes it (RFC 8446 6.1)."""
+        with contextlib.suppress(OSError):
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            self._send_rest()
+        super().close()
 
     def _fill(self) -> None:
         data = self._socket.recv(READ_SIZE)
