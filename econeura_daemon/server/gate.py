@@ -198,7 +198,9 @@ class Gate:
             )
         except* Exception:
             log.exception("a request failed", extra=_named(request))
-        return refusals[0] if refusals else self._failed(request)
+        if refusals:
+            return refusals[0]
+        return None if answering.status else self._failed(request)
 
 
 class AnswerGivenUpError(Exception):

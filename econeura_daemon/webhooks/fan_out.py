@@ -96,13 +96,14 @@ class SubscriptionFanOut:
         portion = _Portion()
         connection.on_rollback(partial(self._return, portion.outgoing))
         self._matcher.refresh(connection)
-        counts = []
+        counts, total = [], 0
         for event in events:
             takers = self._matcher.match(connection, event.type)
             if event.about is not None:
                 takers = [taker for taker in takers if taker.id != event.about]
             counts.append(len(takers))
-            if most is not None and len(events) > 1 and sum(counts) > most:
+            total += len(takers)
+            if most is not None and len(events) > 1 and total > most:
                 raise TooManyDeliveriesError
             for subscription in takers:
                 self._owe(event, subscription, portion)

@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import pytest
 import trio
-import trustme
 
 from econeura_daemon.server import HotRoute
 from tests.http.server_rig import PATIENCE, Client, descriptors_for, request, serving
@@ -14,18 +13,6 @@ from tests.http.test_http1_interrupted import close, half_close, hot, nothing_is
 
 HOT = {("POST", "/hot"): HotRoute(hot, "/hot")}
 REQUEST = request("/hot", body=b"0123456789")
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def pem(authority, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -7,24 +7,11 @@ import h2.connection
 import h2.events
 import pytest
 import trio
-import trustme
 
 from econeura_daemon.core.errors import SettingsError
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import open_listeners
 from tests.http.server_rig import PATIENCE, App, Client, request, serving
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def pem(authority, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-    return str(path)
 
 
 async def connect(rig, authority, protocols=("http/1.1",)):
