@@ -134,7 +134,10 @@ class Gate:
         )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Serve one request as an ASGI application; ``scope["econeura.peer"]`` says who is connected."""
+        """Serve one request as an ASGI application; ``scope["econeura.peer"]`` says who is connected.
+
+        ``scope["econeura.is_whole"]``, if it is there and true: `receive` returns all of the body, and at once.
+        """
         assert scope["type"] == "http", "connections ignore upgrade offers, and lifespan has its own way"
         headers: Sequence[Header] = scope["headers"]
         peer: Peer = scope["econeura.peer"]
@@ -164,7 +167,8 @@ class Gate:
         try:
             stopped = stopped or self._bounds.refuse(request)
             if stopped is None:
-                if scope["http_version"] == "2" or has_body(request):
+                is_on_its_way = scope["http_version"] == "2" or has_body(request)
+                if is_on_its_way and not scope.get("econeura.is_whole", False):
                     receive = BoundedBody(receive, self._bounds, answering.share).receive
                     if hold is not None:
                         receive = UnhurriedBody(receive, hold).receive

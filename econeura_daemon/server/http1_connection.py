@@ -214,11 +214,12 @@ class Connection:
     async def _call_app(self, head: Head) -> Exchange:
         """Let the application answer; it is cancelled if the client leaves."""
         site = self._site
-        exchange = self.exchange = Exchange(head, self._framer, self._channel, site.date, site.drain)
+        body = self._framer.whole_body()
+        exchange = self.exchange = Exchange(head, body, self._framer, self._channel, site.date, site.drain)
         site.upkeep.watch(self)
         try:
             with exchange.scope:
-                await site.gate(self._scope(head), exchange.receive, exchange.send)
+                await site.gate(self._scope(head, is_whole=body is not None), exchange.receive, exchange.send)
         except Exception:
             log.exception("an error passed every rule")
         finally:
@@ -226,7 +227,7 @@ class Connection:
             self.exchange = None
         return exchange
 
-    def _scope(self, head: Head) -> dict[str, Any]:
+    def _scope(self, head: Head, *, is_whole: bool) -> dict[str, Any]:
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -243,6 +244,7 @@ class Connection:
             "state": self._site.state.copy(),
             "extensions": {},
             "econeura.peer": self._peer,
+            "econeura.is_whole": is_whole,
         }
 
     async def _break_off(self, exchange: Exchange) -> None:

@@ -32,6 +32,7 @@ class Exchange:
     """What one call of the application receives and sends."""
 
     __slots__ = (
+        "_body",
         "_body_sent",
         "_channel",
         "_date",
@@ -52,8 +53,18 @@ class Exchange:
         "streams",
     )
 
-    def __init__(self, head: Head, framer: Framer, channel: Channel, date: DateLine, drain: "Drain") -> None:
+    def __init__(
+        self,
+        head: Head,
+        body: bytes | None,
+        framer: Framer,
+        channel: Channel,
+        date: DateLine,
+        drain: "Drain",
+    ) -> None:
+        """``body``: all of it, if it is here; else the framer's to read."""
         self._head = head
+        self._body = body or b""
         self._framer = framer
         self._channel = channel
         self._date = date
@@ -79,7 +90,7 @@ class Exchange:
         if self._is_body_told:
             return await self._wait_until_over()
         while True:
-            piece = self._framer.next_body() if self._framer.in_body else b""
+            piece = self._framer.next_body() if self._framer.in_body else self._body
             if isinstance(piece, Refusal):
                 self.refusal = piece
                 await self._cancel()
