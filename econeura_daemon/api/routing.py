@@ -52,6 +52,11 @@ class Route:
     """Slugs beyond those that any route can answer with."""
     idempotent: bool = False
     """Honours ``Idempotency-Key``."""
+    _pattern: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
+
+    @_pattern.default
+    def _compile(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.path).replace(re.escape(_ID), "[^/]+"))
 
     @property
     def rule(self) -> str:
@@ -70,7 +75,7 @@ class Route:
 
     def matches(self, path: str) -> bool:
         """Tell whether the route stands at ``path``."""
-        return re.fullmatch(re.escape(self.path).replace(re.escape(_ID), "[^/]+"), path) is not None
+        return self._pattern.fullmatch(path) is not None
 
     def _doc(self) -> tuple[str, str]:
         first, _, rest = (self.view.__doc__ or "").partition("\n")

@@ -215,7 +215,9 @@ class Connection:
         """Let the application answer; it is cancelled if the client leaves."""
         site = self._site
         body = self._framer.whole_body()
-        exchange = self.exchange = Exchange(head, body, self._framer, self._channel, site.date, site.drain)
+        exchange = self.exchange = Exchange(
+            head, self._framer, self._channel, site.date, site.drain, body=body
+        )
         site.upkeep.watch(self)
         try:
             with exchange.scope:

@@ -42,6 +42,7 @@ class Exchange:
         "_head",
         "_is_body_told",
         "_is_chunked",
+        "_is_end_told",
         "_length",
         "_over",
         "_pending",
@@ -56,11 +57,12 @@ class Exchange:
     def __init__(
         self,
         head: Head,
-        body: bytes | None,
         framer: Framer,
         channel: Channel,
         date: DateLine,
         drain: "Drain",
+        *,
+        body: bytes | None = None,
     ) -> None:
         """``body``: all of it, if it is here; else the framer's to read."""
         self._head = head
@@ -71,6 +73,7 @@ class Exchange:
         self._drain = drain
         self._has_100_to_send = head.expects_continue
         self._is_body_told = False
+        self._is_end_told = False
         self._is_chunked = False
         self._length: int | None = None
         self._body_sent = 0
@@ -129,6 +132,9 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Take the start of the answer or a piece of its body."""
+        if self.is_finished and not self._is_end_told and not message.get("more_body", False):
+            self._is_end_told = True  # the body was complete before the application said so
+            return
         if self.is_finished or self.refusal is not None:
             await trio.lowlevel.checkpoint()
             return
