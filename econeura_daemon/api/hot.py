@@ -53,7 +53,11 @@ async def from_quart(view: View) -> QuartResponse:
         request_context(),
         body,
     )
-    answer = await view(services(), asked)
+    return to_quart(await view(services(), asked))
+
+
+def to_quart(answer: Response) -> QuartResponse:
+    """Return the same answer as Quart has it."""
     response = QuartResponse(answer.body, status=answer.status)
     for name, value in answer.headers:
         response.headers[name.decode()] = value.decode("latin-1")

@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 from quart import Response
 
-from econeura_daemon.api.idempotency import Answer
 from econeura_daemon.api.paging import PageOf
 from econeura_daemon.api.services import services
-from econeura_daemon.core.clock import format_instant, from_ms
+from econeura_daemon.core.clock import format_instant
 from econeura_daemon.core.jsons import dumps
 
 T = TypeVar("T")
@@ -50,11 +49,3 @@ async def reply_page(
     if len(rows) > limit:
         next_cursor = await services().cursors.issue(page, position(shown[-1]))
     return reply_json(b'{"items":[%b],"nextCursor":%b}' % (b",".join(map(show, shown)), dumps(next_cursor)))
-
-
-def reply_once(answer: Answer) -> Response:
-    """Answer with what a deed came to, as of when it was done."""
-    response = reply_json(answer.data, status=answer.status, at=from_ms(answer.at))
-    if answer.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response

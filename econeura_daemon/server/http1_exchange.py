@@ -64,7 +64,7 @@ class Exchange:
         *,
         body: bytes | None = None,
     ) -> None:
-        """``body``: all of it, if it is here; else the framer's to read."""
+        """``body``: all of it, if it came with the head; else the framer's to read."""
         self._head = head
         self._body = body or b""
         self._framer = framer
@@ -99,6 +99,7 @@ class Exchange:
                 await self._cancel()
             elif piece or not self._framer.in_body:
                 self._is_body_told = not self._framer.in_body
+                self._body = b""  # while an answer waits for its reader, nothing else is kept
                 return {"type": "http.request", "body": piece or b"", "more_body": self._framer.in_body}
             elif piece is None:
                 await self._read()

@@ -45,8 +45,8 @@ class Connector:
 
     async def open(self, host: str, port: int, timeout: float = float("inf"), *, tls: bool) -> socket.socket:
         """Connect, under TLS if asked to, within ``timeout`` seconds in all."""
+        context = await self.context() if tls else None  # once, at no server's expense
         deadline = trio.current_time() + timeout
-        context = await self.context() if tls else None
         connected = await self.open_tcp(host, port, deadline - trio.current_time())
         if context is None:
             return connected

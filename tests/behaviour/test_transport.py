@@ -120,12 +120,23 @@ async def test_a_certificate_for_an_address_verifies():
             assert await fetch(over, receiver.url(scheme="https")) == (200, b"ok")
 
 
+async def test_a_handshake_without_an_answer_ends_in_time_and_is_told_in_words(mock_clock):
+    def make():
+        mock_clock.jump(5)  # to read the certificates takes its time, which is not the server's
+        return trusting()
+
+    async def silent(stream):
+        await stream.receive_some(1)  # the handshake has begun
+        mock_clock.jump(0.3)
+        await trio.sleep_forever()
+
+    async with open_receiver(silent) as receiver, open_transport(SETTINGS, make_context=make) as over:
+        with pytest.raises(httpx.ConnectTimeout, match=r"TLS handshake with 127\.0\.0\.1"):
+            await fetch(over, receiver.url(scheme="https"), connect=0.2)
+
+
 async def test_a_server_without_tls_is_told_in_words():
     with trio.fail_after(10):
-        async with open_receiver(saying(OK)) as receiver, open_transport(SETTINGS) as over:
-            # The receiver waits for a head that never comes: a handshake is not one.
-            with pytest.raises(httpx.ConnectTimeout, match=r"TLS handshake with 127\.0\.0\.1"):
-                await fetch(over, receiver.url(scheme="https"), connect=0.2)
 
         async def plain(stream):
             await stream.send_all(OK)

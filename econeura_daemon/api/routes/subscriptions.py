@@ -5,9 +5,10 @@ from typing import Any
 from quart import Response
 
 from econeura_daemon.api.bodies import idempotency_key, read_body, read_patch
+from econeura_daemon.api.hot import reply_once, to_quart
 from econeura_daemon.api.idempotency import Deed
 from econeura_daemon.api.queries import CURSOR, LIMIT
-from econeura_daemon.api.replies import reply, reply_once, reply_page
+from econeura_daemon.api.replies import reply, reply_page
 from econeura_daemon.api.routing import Answered, Routes, current_query
 from econeura_daemon.api.schemas import BOOLEAN, STRING, obj, page_of, ref
 from econeura_daemon.api.services import services
@@ -50,11 +51,10 @@ async def create_subscription() -> Response:
     command = await read_body(CreateSubscription)
     key = await idempotency_key()
     subscriptions = services().subscriptions
-    return reply_once(
-        await services().keys.once(
-            key, _creation(subscriptions), lambda also: subscriptions.create(command, also=also)
-        )
+    answer = await services().keys.once(
+        key, _creation(subscriptions), lambda also: subscriptions.create(command, also=also)
     )
+    return to_quart(reply_once(answer))
 
 
 @routes.add(
