@@ -62,6 +62,7 @@ class Connection:
         self._head_begun = math.inf
         self._lingers = False
         self._is_in_order = True
+        self._keep_alive_timeout = site.settings.keep_alive_timeout_ms / 1000
         self._now = trio.lowlevel.current_clock().current_time
         if peer.is_unix:
             self._client, self._server = None, (sock.getsockname(), None)
@@ -151,17 +152,18 @@ class Connection:
         """Wait for more of a head, and return it; None: the connection is to be closed."""
         site, framer = self._site, self._framer
         now = self._now()  # the sweep's own may be old, when the machine is late
-        if framer.buffered:
+        has_begun = framer.buffered > 0
+        if has_begun:
             self._head_begun = min(self._head_begun, now)
             self._expect(self._head_begun + site.settings.head_timeout_ms / 1000)
         else:
-            self._expect(now + site.settings.keep_alive_timeout_ms / 1000)
+            self._expect(now + self._keep_alive_timeout)
         while True:
-            if not framer.buffered and site.drain.begun.is_set():
+            if not has_begun and site.drain.begun.is_set():
                 if self._has_served:
                     return None
                 self._expect(min(self.deadline, now + _LAST_CALL))
-            self.is_idle = not framer.buffered
+            self.is_idle = not has_begun
             data = await self._channel.receive()
             self.is_idle = False
             if data:
@@ -169,7 +171,7 @@ class Connection:
             if data is not None:
                 return None
             if self._now() >= self.deadline:
-                if not framer.buffered:  # perhaps the machine was late, not the client
+                if not has_begun:  # perhaps the machine was late, not the client
                     return self._channel.receive_nowait() or None
                 await self._refuse(Refusal("request-timeout", "The request's head did not arrive in time."))
                 return None

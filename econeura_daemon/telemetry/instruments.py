@@ -78,9 +78,11 @@ class Gauge:
 
     def add(self, value: float, *labels: str) -> None:
         """Move the level by ``value``, up or down."""
-        if labels not in self._series:
-            labels = _admit(self._series, labels, self._labels)
-        self._series[labels] = self._series.get(labels, 0) + value
+        try:
+            self._series[labels] += value
+        except KeyError:
+            key = _admit(self._series, labels, self._labels)
+            self._series[key] = self._series.get(key, 0) + value
 
     def value(self, *labels: str) -> float:
         """Return the present level; 0 for a series that was never set."""
