@@ -137,7 +137,7 @@ class Gate:
         """Serve one request as an ASGI application; ``scope["econeura.peer"]`` says who is connected.
 
         ``scope["econeura.is_whole"]``, if it is there and true: `receive` returns all of the body, and at once. No
-        more came with the head than one read gives, so it takes neither time nor memory to speak of.
+        more came with the head than a read or two give (64 KiB each), so it takes neither time nor memory to speak of.
         """
         assert scope["type"] == "http", "connections ignore upgrade offers, and lifespan has its own way"
         headers: Sequence[Header] = scope["headers"]

@@ -38,7 +38,6 @@ LONG = (
 schedule.
 """
 
-_STATUSES = {status: str(status) for status in range(100, 600)}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _log = logging.getLogger(__name__)
@@ -101,9 +100,7 @@ class Metrics:
     def request_done(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the application's template, None where none matched."""
         route = route or OTHER
-        self.http_requests.inc(
-            method if method in _METHODS else OTHER, route, _STATUSES.get(status) or str(status)
-        )
+        self.http_requests.inc(method if method in _METHODS else OTHER, route, str(status))
         self.http_request_seconds.observe(seconds, route)
 
     def gauge(self, name: str, text: str, read: Callable[[], Reading], label: str | None = None) -> None:
