@@ -17,7 +17,6 @@ from econeura_daemon.api.idempotency import Answer, Key, read_key
 from econeura_daemon.api.problems import problem_of
 from econeura_daemon.api.replies import envelope
 from econeura_daemon.api.services import Services, services
-from econeura_daemon.core.clock import from_ms
 from econeura_daemon.core.jsons import loads
 from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.server import HotFunction, HotRoute, HotRoutes, Peer, Request, Response, document
@@ -90,9 +89,7 @@ def reply_once(answer: Answer) -> Response:
     headers = [(b"content-type", JSON.encode())]
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
-    return Response(
-        answer.status, envelope(answer.data, status=answer.status, at=from_ms(answer.at)), headers
-    )
+    return Response(answer.status, envelope(answer.data, status=answer.status, at=answer.at), headers)
 
 
 def _bound(view: View, installed: Services) -> HotFunction:

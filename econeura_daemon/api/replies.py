@@ -1,14 +1,13 @@
 """The envelope of every answer: ``{"success": true, "data": …, "timestamp": …}``."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 from quart import Response
 
 from econeura_daemon.api.paging import PageOf
 from econeura_daemon.api.services import services
-from econeura_daemon.core.clock import format_instant
+from econeura_daemon.core.clock import format_ms, to_ms
 from econeura_daemon.core.jsons import dumps
 
 T = TypeVar("T")
@@ -21,16 +20,16 @@ def reply(data: Any, *, status: int = 200) -> Response:
     return reply_json(dumps(data), status=status)
 
 
-def reply_json(data: bytes, *, status: int = 200, at: datetime | None = None) -> Response:
-    """Answer with ``data`` that is JSON already, as of ``at`` (now)."""
-    moment = services().clock.now() if at is None else at
+def reply_json(data: bytes, *, status: int = 200, at: int | None = None) -> Response:
+    """Answer with ``data`` that is JSON already, as of ``at`` (milliseconds since the epoch; now)."""
+    moment = to_ms(services().clock.now()) if at is None else at
     return Response(envelope(data, status=status, at=moment), status=status, content_type=JSON)
 
 
-def envelope(data: bytes, *, status: int, at: datetime) -> bytes:
-    """Return what every answer is, around ``data`` that is JSON already."""
+def envelope(data: bytes, *, status: int, at: int) -> bytes:
+    """Return what every answer is, around ``data`` that is JSON already; ``at`` in milliseconds since the epoch."""
     success = b"true" if status < 400 else b"false"
-    return b'{"success":%b,"data":%b,"timestamp":"%b"}' % (success, data, format_instant(at).encode())
+    return b'{"success":%b,"data":%b,"timestamp":"%b"}' % (success, data, format_ms(at).encode())
 
 
 async def reply_page(

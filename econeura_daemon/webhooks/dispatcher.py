@@ -11,6 +11,7 @@ restarted cuts off no attempt. An attempt ends in one of three ways:
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -173,11 +174,13 @@ class Dispatcher:
             self._end(one)
             raise
 
-    def over(self, ending: Ending, recorded: bool) -> None:  # noqa: FBT001 - the recorder's callback
-        """Take note that the recorder is through with an attempt."""
-        if recorded:
-            self._observer.attempted(ending.outgoing, ending.outcome, ending.step, to_ms(self._clock.now()))
-        self._end(ending.outgoing)
+    def over(self, endings: Sequence[Ending], recorded: bool) -> None:  # noqa: FBT001 - the recorder's callback
+        """Take note that the recorder is through with some attempts."""
+        now = to_ms(self._clock.now())
+        for ending in endings:
+            if recorded:
+                self._observer.attempted(ending.outgoing, ending.outcome, ending.step, now)
+            self._end(ending.outgoing)
 
     def _end(self, one: Outgoing) -> None:
         if self._under_way.pop((one.delivery_id, one.number), None) is not None:
@@ -185,7 +188,6 @@ class Dispatcher:
             self.wake()
 
     async def _send_one(self, one: Outgoing) -> AttemptOutcome:
-        sent_at = self._clock.now()
         started = trio.current_time()
         try:
             return await self._send(one)
@@ -195,9 +197,10 @@ class Dispatcher:
             raise
         except Exception as error:
             log.exception("the sender failed", extra={"delivery_id": one.delivery_id})
+            lasted = trio.current_time() - started
             return AttemptOutcome(
-                sent_at=sent_at,
-                duration_ms=int((trio.current_time() - started) * 1000),
+                sent_at=self._clock.now() - timedelta(seconds=lasted),
+                duration_ms=int(lasted * 1000),
                 error=f"internal error: {type(error).__name__}",
             )
 

@@ -70,10 +70,10 @@ class Recorder:
         self._healthy_since: dict[str, int] = {}
         self._endings: list[Ending] = []
         self._nursery: trio.Nursery | None = None
-        self._over: Callable[[Ending, bool], None] | None = None
+        self._over: Callable[[Sequence[Ending], bool], None] | None = None
 
-    def connect(self, nursery: trio.Nursery, over: Callable[[Ending, bool], None]) -> None:
-        """Record in ``nursery``, and call ``over`` for each ending: whether it was recorded.
+    def connect(self, nursery: trio.Nursery, over: Callable[[Sequence[Ending], bool], None]) -> None:
+        """Record in ``nursery``, and call ``over`` for endings: whether they were recorded.
 
         Cancelled, what was put still has some seconds to be recorded.
         """
@@ -82,12 +82,14 @@ class Recorder:
 
     def put(self, outgoing: Outgoing, outcome: AttemptOutcome) -> None:
         """Record an outcome soon. Call from a task of the nursery."""
-        now = to_ms(self._clock.now())
-        policy = self._policies.retry(outgoing.subscription)
-        step = next_step(outcome, outgoing.number, outgoing.max_attempts, policy, now, self._rng)
-        if not self._endings:
+        if self._endings:
+            now = self._endings[-1].at  # they all came in one pass of the loop
+        else:
+            now = to_ms(self._clock.now())
             assert self._nursery is not None
             self._nursery.start_soon(self._record, name="record outcomes")
+        policy = self._policies.retry(outgoing.subscription)
+        step = next_step(outcome, outgoing.number, outgoing.max_attempts, policy, now, self._rng)
         self._endings.append(Ending(outgoing, outcome, step, now))
 
     async def _record(self) -> None:
@@ -107,18 +109,18 @@ class Recorder:
         except Exception:
             if len(endings) == 1:
                 log.exception("an attempt went unrecorded", extra=_named(endings[0]))
-                self._tell(endings[0], recorded=False)
+                self._tell(endings, recorded=False)
                 return
             for ending in endings:  # the others shall not suffer for one
                 await self._record_all([ending])
         else:
             for ending in endings:
                 self._adapt(ending)
-                self._tell(ending, recorded=True)
+            self._tell(endings, recorded=True)
 
-    def _tell(self, ending: Ending, *, recorded: bool) -> None:
+    def _tell(self, endings: Sequence[Ending], *, recorded: bool) -> None:
         assert self._over is not None
-        self._over(ending, recorded)
+        self._over(endings, recorded)
 
     async def _until_written(self, endings: Sequence[Ending]) -> None:
         work = partial(self._write, endings=endings)
