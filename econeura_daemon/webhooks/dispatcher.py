@@ -1,7 +1,7 @@
 """The dispatcher: takes what is owed, sends it, records what came of it; again until nothing is owed.
 
-Its loops find work; each attempt is a task of its own in a nursery that outlives them, so that a loop that is
-restarted cuts off no attempt. An attempt ends in one of three ways:
+Its loops find work; each attempt has a task to itself, of a nursery that outlives the loops, so that a loop that
+is restarted cuts off no attempt. An attempt ends in one of three ways:
 
 - an outcome: handed to the recorder, which writes it with the delivery's next state, and again until it can;
 - cancelled by a drain that ran out of time: given back, as if it had never been;
@@ -29,6 +29,7 @@ from econeura_daemon.webhooks.recorder import Ending, Recorder
 from econeura_daemon.webhooks.schedule import Step
 from econeura_daemon.webhooks.store import claims
 from econeura_daemon.webhooks.store.claims import Claimant
+from econeura_daemon.webhooks.task_pool import TaskPool
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Dispatcher:
         self._observer = observer
         self._clock = clock
         self._rng = rng
-        self._attempts = attempts
+        self._attempts = TaskPool(attempts, self._attempt)
         self._under_way: dict[tuple[str, int], Outgoing] = {}
         self._closed = False
         self._wake = trio.Event()
@@ -112,7 +113,11 @@ class Dispatcher:
             return
         for one in outgoing:
             self._under_way[one.delivery_id, one.number] = one
-            self._attempts.start_soon(self._attempt, one, name=one.delivery_id)
+            self._attempts.start(one)
+
+    def retire(self) -> None:
+        """Let the tasks of attempts end once nothing is under way."""
+        self._attempts.retire()
 
     def close(self) -> None:
         """Begin nothing more: the attempts were joined."""

@@ -81,6 +81,7 @@ async def open_dispatcher(
             finally:
                 dispatcher.drain()
                 await _pass_through(store)  # what was born claimed before the drain has begun by then
+                dispatcher.retire()
                 attempts.cancel_scope.deadline = drain_until()
         dispatcher.close()
         loops.cancel_scope.cancel()
