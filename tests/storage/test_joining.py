@@ -79,6 +79,31 @@ async def test_one_that_fails_takes_nobody_along(database):
         assert "bad" not in found
 
 
+async def test_who_fails_each_time_costs_the_others_one_more_try_each_time_and_no_more(database):
+    calls = []
+
+    def act(connection, items):
+        calls.append(len(items))
+        for item in items:
+            put(item)(connection)
+            if item.startswith("bad"):
+                raise LookupError(item)
+        return list(items)
+
+    async with database.open() as store:
+        await store.transact(put("before"))
+        for number in range(5):
+            calls.clear()
+            items = [f"{number}-{n}" for n in range(20)] + [f"bad-{number}"]
+            before = store.statistics()
+            results = await all_at_once([partial(store.transact, Joint(act, item)) for item in items])
+            after = store.statistics()
+            assert results[:-1] == items[:-1]
+            assert calls == [len(items)] + [1] * len(items), "together once, then each alone once"
+            assert after.groups == before.groups + 1, "and nobody waits for another group"
+        assert store.statistics().failures == 5
+
+
 async def test_a_caller_that_left_keeps_nobody_from_the_result(database):
     def act(connection, items):
         for item in items:
