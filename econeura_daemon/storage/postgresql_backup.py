@@ -20,6 +20,9 @@ from econeura_daemon.storage.postgresql_errors import translate
 from econeura_daemon.storage.postgresql_opening import executor, prepare_postgresql
 from econeura_daemon.storage.tables import metadata
 
+LET_GO = "1s"
+"""How long a restore waits for a connection that is about to be gone."""
+
 
 def check_server(conninfo: str) -> CheckReport:
     """Tell whether the schema is complete; damage is for the server's own tools (``pg_amcheck``)."""
@@ -50,9 +53,12 @@ def restore_server(conninfo: str, source: Path) -> None:
     if not source.exists():
         raise StoreUnavailableError(f"There is no file {source}")
     with closing(_connect(conninfo)) as driver:
-        row = driver.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (IN_USE,)).fetchone()
-        if row != (True,):
-            raise StateDirectoryHeldError("A daemon is connected to the database: stop it first")
+        # A daemon that has just stopped is let go of by the server a moment later.
+        driver.execute("SELECT set_config('lock_timeout', %s, false)", (LET_GO,))
+        try:
+            driver.execute("SELECT pg_advisory_lock(hashtext(%s))", (IN_USE,))
+        except psycopg.errors.LockNotAvailable:
+            raise StateDirectoryHeldError("A daemon is connected to the database: stop it first") from None
         _run(
             "pg_restore",
             conninfo,
