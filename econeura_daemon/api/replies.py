@@ -20,10 +20,10 @@ def reply(data: Any, *, status: int = 200) -> Response:
     return reply_json(dumps(data), status=status)
 
 
-def reply_json(data: bytes, *, status: int = 200, at: int | None = None) -> Response:
-    """Answer with ``data`` that is JSON already, as of ``at`` (milliseconds since the epoch; now)."""
-    moment = to_ms(services().clock.now()) if at is None else at
-    return Response(envelope(data, status=status, at=moment), status=status, content_type=JSON)
+def reply_json(data: bytes, *, status: int = 200) -> Response:
+    """Answer with ``data`` that is JSON already."""
+    answer = envelope(data, status=status, at=to_ms(services().clock.now()))
+    return Response(answer, status=status, content_type=JSON)
 
 
 def envelope(data: bytes, *, status: int, at: int) -> bytes:
