@@ -292,6 +292,8 @@ def test_every_get_needs_read_publishing_needs_publish_and_the_rest_needs_admin(
         path = route.path.replace("{id}", "x")
         assert scope_of(route.method, path) is expected, route.path
         assert route.scope is expected
+        assert route.matches(path)
+        assert not route.matches(route.path.replace("{id}", "x/y") if "{id}" in route.path else f"{path}/x")
     assert scope_of("HEAD", "/livez") is None
     assert scope_of("HEAD", "/v1/events") is Scope.READ
     assert scope_of("GET", "/nowhere") is Scope.READ
