@@ -82,9 +82,12 @@ class AnswerParser:
         else:
             self._barren = 0
 
-    def end(self) -> str | None:
-        """Take the end of the connection; return what is missing, nothing where the answer ends with it."""
-        if self.has_head and not self._framed:
+    def end(self, *, cut: bool = False) -> str | None:
+        """Take the end of the connection; return what is missing, nothing where the answer ends with it.
+
+        ``cut``: TLS did not say that it was to end, so that anybody on the way may have ended it (RFC 9112 9.8).
+        """
+        if self.has_head and not self._framed and not cut:
             self.complete = True
         if self.complete:
             return None

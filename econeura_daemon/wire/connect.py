@@ -16,8 +16,10 @@ from ipaddress import IPv4Address, IPv6Address
 import httpx
 import trio
 
+from econeura_daemon.wire.connection import Connection
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.resolver import MAX_ADDRESSES, Resolve
+from econeura_daemon.wire.tls import TlsConnection
 
 MakeContext = Callable[[], ssl.SSLContext]
 
@@ -43,14 +45,17 @@ class Connector:
         """Who is asked at present. Connections that another one let through are not to be used any more."""
         return self._guard
 
-    async def open(self, host: str, port: int, timeout: float = float("inf"), *, tls: bool) -> socket.socket:
-        """Connect, under TLS if asked to, within ``timeout`` seconds in all."""
-        context = await self.context() if tls else None  # once, at no server's expense
+    async def open(self, host: str, port: int, timeout: float = float("inf"), *, tls: bool) -> Connection:
+        """Connect, under TLS if asked to, within ``timeout`` seconds in all.
+
+        The one making of the context is not the peer's fault and does not count.
+        """
+        context = await self.context() if tls else None
         deadline = trio.current_time() + timeout
-        connected = await self.open_tcp(host, port, deadline - trio.current_time())
+        connected = await self.open_tcp(host, port, timeout)
         if context is None:
-            return connected
-        return await self.start_tls(connected, host, context, max(0, deadline - trio.current_time()))
+            return Connection(connected)
+        return await self._start_tls(connected, host, context, max(0, deadline - trio.current_time()))
 
     async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> socket.socket:
         """Connect to the first address of ``host`` that answers, within ``timeout`` seconds in all.
@@ -92,44 +97,26 @@ class Connector:
                     self._context = await trio.to_thread.run_sync(self._make_context)
         return self._context
 
-    async def start_tls(
-        self, connected: socket.socket, host: str, context: ssl.SSLContext, timeout: float = float("inf")
-    ) -> ssl.SSLSocket:
+    async def _start_tls(
+        self, connected: socket.socket, host: str, context: ssl.SSLContext, timeout: float
+    ) -> Connection:
         """Return ``connected`` under TLS, the certificate verified for ``host``. On failure it is closed."""
-        # Peers close without close_notify, and the socket says so as a plain end: HTTP's own framing tells a
-        # cut answer (RFC 9112 9.8).
         try:
-            tls = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        except BaseException:
-            connected.close()
-            raise
-        try:
+            tls = TlsConnection(connected, context, host)
             with trio.fail_after(timeout):
-                await _shake_hands(tls)
+                await tls.shake_hands()
         except trio.TooSlowError:
-            tls.close()
+            connected.close()
             raise httpx.ConnectTimeout(
                 f"the TLS handshake with {host} took more than {_ms(timeout)} ms"
             ) from None
         except OSError as error:
-            tls.close()
+            connected.close()
             raise httpx.ConnectError(f"TLS with {host} failed: {tls_reason(error)}") from None
         except BaseException:
-            tls.close()
+            connected.close()
             raise
         return tls
-
-
-async def _shake_hands(tls: ssl.SSLSocket) -> None:
-    while True:
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            await trio.lowlevel.wait_readable(tls)
-        except ssl.SSLWantWriteError:
-            await trio.lowlevel.wait_writable(tls)
-        else:
-            return
 
 
 async def _connect_to_one(

@@ -1,8 +1,7 @@
 """One connection: bytes out, bytes in, on a non-blocking socket of the standard library's.
 
 `trio.SocketStream` costs a checkpoint and a lock on every call; here a send that the kernel takes at once is one
-system call, and waiting for the answer is the request's checkpoint. A socket under TLS (`ssl.SSLSocket`) has the
-same two calls, so there is one code for both.
+system call, and waiting for the answer is the request's checkpoint.
 """
 
 import errno
@@ -21,12 +20,13 @@ READ_SIZE = 64 * 1024
 class Connection:
     """Belongs to one task at a time. `close` may be called at any time, by that task."""
 
-    __slots__ = ("_fd", "_socket", "_tls", "idle_since", "parser", "used")
+    __slots__ = ("_fd", "_socket", "cut", "idle_since", "parser", "used")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._fd = connected.fileno()
-        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
+        self.cut = False
+        """It ended without saying so, where that can be told: under TLS (RFC 8446 6.1)."""
         self.parser = AnswerParser()
         self.used = False
         """It has carried a request before, so the peer may be closing it just now."""
@@ -36,17 +36,22 @@ class Connection:
         """Tell whether the peer has neither closed nor said anything."""
         try:
             self._socket.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return True
         except OSError:
             return False
         return False
 
+    @property
+    def flushed(self) -> bool:
+        """Nothing that was taken waits to be sent."""
+        return True
+
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the kernel takes at once, perhaps nothing. Raises OSError."""
+        """Send what the kernel takes at once, perhaps nothing; tell how much of it was taken. Raises OSError."""
         try:
             return self._socket.send(data)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return 0
 
     async def writable(self) -> None:
@@ -55,20 +60,14 @@ class Connection:
 
     async def receive(self, limit: int) -> bytes:
         """Wait for bytes, at most ``limit``; nothing at the peer's end. Raises `httpx.ReadError`."""
-        tls = self._tls
         while True:
-            if tls is None or not tls.pending():
-                await trio.lowlevel.wait_readable(self._fd)
-            else:
-                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.wait_readable(self._fd)
             try:
                 return self._socket.recv(min(READ_SIZE, limit))
-            except (BlockingIOError, ssl.SSLWantReadError):
-                continue  # readable, but nothing that is ours: a session ticket, half a record
-            except ssl.SSLWantWriteError:
-                await trio.lowlevel.wait_writable(self._fd)
+            except BlockingIOError:
+                continue
             except OSError as error:
-                raise httpx.ReadError(_lost(error, "the answer was complete")) from None
+                raise httpx.ReadError(lost(error, "the answer was complete")) from None
 
     def rest(self) -> None:
         """Make ready for another request, after an answer that allows one."""
@@ -82,10 +81,11 @@ class Connection:
 
 def unsent(error: OSError) -> httpx.WriteError:
     """Return what a failed send means."""
-    return httpx.WriteError(_lost(error, "the request was sent"))
+    return httpx.WriteError(lost(error, "the request was sent"))
 
 
-def _lost(error: OSError, before: str) -> str:
+def lost(error: OSError, before: str) -> str:
+    """Return what an error of the socket means, in words."""
     if error.errno in {errno.ECONNRESET, errno.EPIPE} or isinstance(error, ssl.SSLError):
         return f"the connection was reset before {before}"
     reason = os.strerror(error.errno).lower() if error.errno is not None else str(error)

@@ -82,7 +82,7 @@ class Exchange:
             taken = self.connection.send_now(data)
         except OSError as error:
             raise StaleError(unsent(error), untouched=True) from None
-        if taken == len(data) and body is None:
+        if taken == len(data) and body is None and self.connection.flushed:
             self.sent = True
             return
         await self._send_while_listening(memoryview(data)[taken:], body)
@@ -125,7 +125,7 @@ class Exchange:
         if data:
             self.heard = True
             self.parser.feed(data)
-        elif missing := self.parser.end():
+        elif missing := self.parser.end(cut=self.connection.cut):
             raise self._lost(httpx.RemoteProtocolError(missing))
 
     def _lost(self, reason: httpx.TransportError) -> Exception:
@@ -174,7 +174,7 @@ class Exchange:
                 rest = rest[self.connection.send_now(rest) :]
             except OSError as error:
                 raise _UnsentError(error) from None
-            if not rest:
+            if not rest and self.connection.flushed:
                 await trio.lowlevel.checkpoint()
                 return
             with trio.move_on_after(_or_ever(self._write_timeout)) as scope:

@@ -150,7 +150,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def connect(self, target: Target, timeout: float | None) -> Connection:
         """Open a connection of one's own."""
         seconds = float("inf") if timeout is None else timeout
-        return Connection(await self._connector.open(target.host, target.port, seconds, tls=target.tls))
+        return await self._connector.open(target.host, target.port, seconds, tls=target.tls)
 
     @property
     def trust(self) -> object:
