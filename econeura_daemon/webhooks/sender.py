@@ -22,6 +22,7 @@ from econeura_daemon.webhooks.answers import MAX_KEPT, MAX_READ, kept_headers, r
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Secret, Subscription
 from econeura_daemon.webhooks.signing import Signer
 from econeura_daemon.wire import (
+    AnswerCutError,
     AnswerTooLargeError,
     OverHttpx,
     Posting,
@@ -129,8 +130,8 @@ class Sender:
             await self._transport.post(
                 prepared.target, head, outgoing.body, answer, connect_timeout=self._connect_timeout
             )
-        except AnswerTooLargeError:
-            if answer.status is None:
+        except (AnswerTooLargeError, AnswerCutError):
+            if answer.status is None:  # it is what counts, and nobody could forge it
                 raise
 
     def _head(self, prepared: _Prepared, outgoing: Outgoing, timestamp: int) -> bytes:

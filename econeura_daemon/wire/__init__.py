@@ -1,7 +1,7 @@
 """Outgoing HTTP: who may be called, and calling."""
 
 from econeura_daemon.wire.egress import EgressGuard
-from econeura_daemon.wire.exchange import AnswerTooLargeError
+from econeura_daemon.wire.exchange import AnswerCutError, AnswerTooLargeError
 from econeura_daemon.wire.opening import open_transport
 from econeura_daemon.wire.pool import Limits, Pool
 from econeura_daemon.wire.prepared import OverHttpx, Posting, Sink
@@ -11,6 +11,7 @@ from econeura_daemon.wire.targets import check_headers, check_url
 from econeura_daemon.wire.transport import GuardedTransport
 
 __all__ = [
+    "AnswerCutError",
     "AnswerTooLargeError",
     "EgressGuard",
     "GuardedTransport",

@@ -82,12 +82,19 @@ class AnswerParser:
         else:
             self._barren = 0
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Its head says of no other end (RFC 9112 6.3)."""
+        return self.has_head and not self._framed and not self.complete
+
     def end(self, *, cut: bool = False) -> str | None:
         """Take the end of the connection; return what is missing, nothing where the answer ends with it.
 
         ``cut``: TLS did not say that it was to end, so that anybody on the way may have ended it (RFC 9112 9.8).
         """
-        if self.has_head and not self._framed and not cut:
+        if self.ends_with_connection:
+            if cut:
+                return "the server ended its answer without TLS's close_notify: it may have been cut"
             self.complete = True
         if self.complete:
             return None

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 import httpx
 import trio
 
-from econeura_daemon.wire.connection import Connection
+from econeura_daemon.wire.connection import Connection, ssl_reason
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.resolver import MAX_ADDRESSES, Resolve
 from econeura_daemon.wire.tls import TlsConnection
@@ -94,7 +94,9 @@ class Connector:
         if self._context is None:
             async with self._context_lock:
                 if self._context is None:
-                    self._context = await trio.to_thread.run_sync(self._make_context)
+                    context = await trio.to_thread.run_sync(self._make_context)
+                    context.options |= ssl.OP_NO_RENEGOTIATION  # a send would wait for the peer's word
+                    self._context = context
         return self._context
 
     async def _start_tls(
@@ -172,7 +174,7 @@ def tls_reason(error: BaseException | None) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return (error.reason or str(error)).replace("_", " ").lower()
+        return ssl_reason(error)
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLEOFError):
         return _os_reason(error)
     return "the connection was closed during the handshake"

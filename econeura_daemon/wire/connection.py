@@ -86,7 +86,14 @@ def unsent(error: OSError) -> httpx.WriteError:
 
 def lost(error: OSError, before: str) -> str:
     """Return what an error of the socket means, in words."""
-    if error.errno in {errno.ECONNRESET, errno.EPIPE} or isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed before {before}: {ssl_reason(error)}"
+    if error.errno in {errno.ECONNRESET, errno.EPIPE}:
         return f"the connection was reset before {before}"
     reason = os.strerror(error.errno).lower() if error.errno is not None else str(error)
     return f"the connection was lost before {before}: {reason}"
+
+
+def ssl_reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason, in lower case."""
+    return (error.reason or str(error)).replace("_", " ").lower()

@@ -15,6 +15,10 @@ class AnswerTooLargeError(httpx.ReadError):
     """The peer sent more of one answer than is read; the connection is closed."""
 
 
+class AnswerCutError(httpx.RemoteProtocolError):
+    """All that came may be all, but only the end of the connection says so, and TLS does not confirm it."""
+
+
 class StaleError(Exception):
     """The connection had died while it was idle: not one byte of an answer came.
 
@@ -126,7 +130,8 @@ class Exchange:
             self.heard = True
             self.parser.feed(data)
         elif missing := self.parser.end(cut=self.connection.cut):
-            raise self._lost(httpx.RemoteProtocolError(missing))
+            unsure = self.parser.ends_with_connection
+            raise self._lost((AnswerCutError if unsure else httpx.RemoteProtocolError)(missing))
 
     def _lost(self, reason: httpx.TransportError) -> Exception:
         return reason if self.heard else StaleError(reason, untouched=False)

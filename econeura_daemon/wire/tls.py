@@ -37,9 +37,10 @@ class TlsConnection(Connection):
             except ssl.SSLWantReadError:
                 await self._flush()
                 await trio.lowlevel.wait_readable(self._fd)
-                self._fill()
+                with contextlib.suppress(BlockingIOError):
+                    self._fill()
             except ssl.SSLError:
-                if self._out.pending:
+                with contextlib.suppress(OSError):
                     self._send_rest()  # why, for the peer's log
                 raise
             else:
@@ -91,7 +92,8 @@ class TlsConnection(Connection):
                     return self._tls.read(size)
                 except (BlockingIOError, ssl.SSLWantReadError):
                     if self._out.pending:
-                        await self._flush()  # new keys are answered
+                        with contextlib.suppress(OSError):
+                            self._send_rest()  # the peer asked for new keys; somebody may be sending just now
         except ssl.SSLEOFError:
             self.cut = True  # the socket's end, and nobody said that it is the answer's
             return b""

@@ -1,13 +1,11 @@
 """The outgoing transport: whom it connects to, what it verifies, what it keeps open."""
 
-import ssl
 from ipaddress import ip_address
 
 import httpx
 import pytest
 import trio
 import trio.testing
-import trustme
 
 from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.core.settings import WebhookSettings
@@ -15,9 +13,8 @@ from econeura_daemon.wire import AnswerTooLargeError, GuardedTransport, open_tra
 from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.pool import Limits
+from tests.support.authority import server_context, trusting
 from tests.support.receivers import LOOPBACK, OK, SETTINGS, answering, names, open_receiver, saying
-
-AUTHORITY = trustme.CA()
 
 
 def request(url, connect=None, **more):
@@ -31,18 +28,6 @@ async def fetch(over, url, **more):
         return response.status_code, b"".join([part async for part in response.stream])
     finally:
         await response.aclose()
-
-
-def server_context(*hosts):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    AUTHORITY.issue_cert(*hosts).configure_cert(context)
-    return context
-
-
-def trusting():
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    return context
 
 
 async def test_connections_are_kept_and_used_again():

@@ -1,0 +1,313 @@
+"""Outgoing connections under TLS: what the handshake, the close and the peer's words between mean."""
+
+import os
+import socket
+import ssl
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from econeura_daemon.wire import AnswerCutError, Target, open_transport
+from econeura_daemon.wire.connect import Connector
+from econeura_daemon.wire.egress import EgressGuard
+from econeura_daemon.wire.exchange import Exchange
+from econeura_daemon.wire.tls import TlsConnection
+from tests.support.authority import server_context, trusting
+from tests.support.receivers import LOOPBACK, OK, SETTINGS, names, open_receiver, read_request
+
+HEAD = b"POST /hook HTTP/1.1\r\nHost: hook.example\r\nContent-Length: 11\r\n"
+BODY = b"hello world"
+
+
+class Kept:
+    def __init__(self):
+        self.status, self.body = None, b""
+
+    def begin(self, status, headers):
+        self.status = status
+
+    def add(self, part):
+        self.body += part
+        return True
+
+
+@asynccontextmanager
+async def calling(serve, context=None):
+    """Yield ``await post()``, which returns status and body, the transport and the receiver."""
+    async with (
+        open_receiver(serve, context=context) as receiver,
+        open_transport(SETTINGS, resolve=names(hook__example=["127.0.0.1"]), make_context=trusting) as over,
+    ):
+        target = Target.of(httpx.URL(receiver.url("hook.example", "https")))
+
+        async def post():
+            kept = Kept()
+            await over.post(target, HEAD, BODY, kept)
+            return kept.status, kept.body
+
+        yield post, over, receiver
+
+
+class Peer:
+    """The server's side, its records in our hands."""
+
+    def __init__(self, context):
+        self.inward, self.outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inward, self.outward, server_side=True)
+
+    async def shake_hands(self, stream):
+        """The last flight is left in ``outward``."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await stream.send_all(self.outward.read())
+                self.inward.write(await stream.receive_some(65536))
+            except ssl.SSLError:
+                await stream.send_all(self.outward.read())
+                raise
+            else:
+                return
+
+
+# The handshake
+
+
+async def test_what_comes_with_the_last_of_the_handshake_is_read():
+    context = server_context("hook.example")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the last word is the server's
+
+    async def eager(stream):
+        peer = Peer(context)
+        await peer.shake_hands(stream)
+        peer.tls.write(OK)
+        await stream.send_all(peer.outward.read())
+        await stream.receive_some(1)
+        await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with calling(eager) as (post, _, _):
+            assert await post() == (200, b"ok")
+
+
+async def test_a_refusal_after_the_handshake_is_told_in_the_peers_words():
+    context = server_context("hook.example")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    with trio.fail_after(10):
+        async with calling(lambda stream: Peer(context).shake_hands(stream)) as (post, over, _):
+            with pytest.raises(
+                httpx.ReadError, match=r"TLS failed before .*: tlsv13 alert certificate required"
+            ):
+                await post()
+            assert (over.pool.busy, over.pool.idle) == (0, 0)
+
+
+async def test_why_a_certificate_was_refused_is_told_though_the_peer_is_gone():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    connection = TlsConnection(near, trusting(), "other.example")
+
+    async def leave_after_the_first_flight():
+        await trio.lowlevel.wait_readable(far)
+        peer = Peer(server_context("hook.example"))
+        peer.inward.write(far.recv(65536))
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.tls.do_handshake()
+        far.send(peer.outward.read())
+        far.close()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave_after_the_first_flight)
+            with pytest.raises(ssl.SSLCertVerificationError, match=r"other\.example"):
+                await connection.shake_hands()
+    connection.close()
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_cancelling_in_the_handshake_closes_the_connection(moment):
+    context = server_context("hook.example")
+
+    async def serve(stream):
+        while await read_request(stream) is not None:
+            await stream.send_all(OK)
+
+    async def cancel(scope):
+        for _ in range(moment):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    with trio.fail_after(10):
+        async with calling(serve, context) as (post, over, receiver):
+            assert await post() == (200, b"ok")  # the context is made
+            over.pool.expire(float("inf"))
+            await receiver.all_closed.wait()
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(cancel, scope)
+                    await post()
+            over.pool.expire(float("inf"))
+            assert (over.pool.busy, over.pool.idle, over.pool.hosts) == (0, 0, 0)
+            if receiver.open:
+                await receiver.all_closed.wait()
+
+
+async def test_a_peer_cannot_ask_for_another_handshake():
+    """Else a send would have to wait for the peer's word, and would say so without end."""
+    context = await Connector(EgressGuard(LOOPBACK), names(), trusting).context()
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+# Between
+
+
+class Rekeying:
+    """In OpenSSL's place: seals nothing, and answers a K that it reads as one answers new keys."""
+
+    def __init__(self, inward, outward):
+        self.inward, self.outward = inward, outward
+
+    def write(self, data):
+        return self.outward.write(data)
+
+    def read(self, _size):
+        data = self.inward.read()
+        if data in {b"", b"K"}:
+            self.outward.write(data)
+            raise ssl.SSLWantReadError
+        return data
+
+    def pending(self):
+        return 0
+
+    def unwrap(self):
+        self.outward.write(b"bye")
+
+
+async def test_new_keys_are_answered_also_while_a_request_is_stuck():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = TlsConnection(near, trusting(), "hook.example")
+    connection._tls = Rekeying(connection._in, connection._out)
+    body = bytes(3_000_000)
+    got = bytearray()
+
+    async def serve():
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(far))
+        async with stream:
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(b"K")
+            await trio.testing.wait_all_tasks_blocked()
+            while len(got) < len(body) + 1:
+                got.extend(await stream.receive_some(1 << 20))
+            await stream.send_all(b"K")
+            got.extend(await stream.receive_some(10))
+            await stream.send_all(OK)
+            async for more in stream:
+                got.extend(more)
+
+    far.setblocking(False)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            exchange = Exchange(connection)
+            await exchange.send(body)
+            await exchange.head()
+            assert exchange.parser.status == 200
+            assert await exchange.more() == b"ok"
+            assert exchange.reusable
+            connection.close()
+    assert got.replace(b"\0", b"") == b"KKbye"
+
+
+# The end
+
+
+async def test_an_answer_that_the_end_of_the_connection_ends_must_be_ended_by_tls():
+    """RFC 9112 9.8: else anybody on the way could cut it."""
+    answer = b"HTTP/1.1 200 OK\r\n\r\nhalf of it"
+
+    async def serve(stream):
+        await read_request(stream)
+        await stream.send_all(answer)
+        if clean:
+            await stream.unwrap()
+
+    async def fetch(over, url):
+        kept = Kept()
+        await over.post(Target.of(httpx.URL(url)), HEAD, BODY, kept)
+        return kept.body
+
+    with trio.fail_after(10):
+        async with (
+            open_receiver(serve, context=server_context("hook.example")) as receiver,
+            open_transport(
+                SETTINGS, resolve=names(hook__example=["127.0.0.1"]), make_context=trusting
+            ) as over,
+        ):
+            url = receiver.url("hook.example", "https")
+            clean = True
+            assert await fetch(over, url) == b"half of it"
+            clean = False
+            with pytest.raises(AnswerCutError, match="close_notify"):
+                await fetch(over, url)
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nall of it."
+            assert await fetch(over, url) == b"all of it."
+
+
+async def test_a_connection_under_tls_is_taken_leave_of():
+    left = []
+
+    async def serve(stream):
+        strict = trio.SSLStream(
+            stream, server_context("hook.example"), server_side=True
+        )  # not https_compatible
+        while await read_request(strict) is not None:
+            await strict.send_all(OK)
+        left.append("in peace")
+
+    with trio.fail_after(10):
+        async with (
+            open_receiver(serve) as receiver,
+            open_transport(
+                SETTINGS, resolve=names(hook__example=["127.0.0.1"]), make_context=trusting
+            ) as over,
+        ):
+            target = Target.of(httpx.URL(receiver.url("hook.example", "https")))
+            await over.post(target, HEAD, BODY, Kept())
+            over.pool.expire(float("inf"))
+            await receiver.all_closed.wait()
+    assert left == ["in peace"]
+
+
+async def test_large_bodies_cross_under_tls_both_ways_with_slow_readers():
+    body = os.urandom(3_000_000)
+
+    async def serve(stream):
+        got = b""
+        while not got.endswith(b"the end"):
+            await trio.lowlevel.checkpoint()
+            got += await stream.receive_some(10_000)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 50_000):
+            await stream.send_all(body[start : start + 50_000])
+        assert got.partition(b"\r\n\r\n")[2] == body + b"the end"
+        await stream.receive_some(1)
+
+    with trio.fail_after(30):
+        async with (
+            open_receiver(serve, context=server_context("hook.example")) as receiver,
+            open_transport(
+                SETTINGS, resolve=names(hook__example=["127.0.0.1"]), make_context=trusting
+            ) as over,
+        ):
+            over._max_answer_bytes = None
+            request = httpx.Request("POST", receiver.url("hook.example", "https"), content=body + b"the end")
+            response = await over.handle_async_request(request)
+            assert await response.aread() == body
+            assert (over.pool.busy, over.pool.idle) == (0, 1)
