@@ -85,19 +85,22 @@ class AnswerParser:
     @property
     def ends_with_connection(self) -> bool:
         """Its head says of no other end (RFC 9112 6.3)."""
-        return self.has_head and not self._framed and not self.complete
+        return self.has_head and not self._framed
 
     def end(self, *, cut: bool = False) -> str | None:
         """Take the end of the connection; return what is missing, nothing where the answer ends with it.
 
         ``cut``: TLS did not say that it was to end, so that anybody on the way may have ended it (RFC 9112 9.8).
         """
-        if self.ends_with_connection:
-            if cut:
-                return "the server ended its answer without TLS's close_notify: it may have been cut"
-            self.complete = True
         if self.complete:
             return None
+        if self.ends_with_connection:
+            self.complete = not cut
+            return (
+                "the server ended its answer without TLS's close_notify: it may have been cut"
+                if cut
+                else None
+            )
         if self._started:
             return "the server closed the connection before the answer was complete"
         return "the server closed the connection without sending a response"

@@ -30,7 +30,10 @@ class TlsConnection(Connection):
         """Sealed, and not sent yet."""
 
     async def shake_hands(self) -> None:
-        """Agree on keys, and verify the peer's certificate. Raises OSError, `ssl.SSLError` among them."""
+        """Agree on keys, and verify the peer's certificate. Raises OSError, `ssl.SSLError` among them.
+
+        Our last word, if the last is ours (TLS 1.3), goes out with the first request.
+        """
         while True:
             try:
                 self._tls.do_handshake()
@@ -44,7 +47,6 @@ class TlsConnection(Connection):
                     self._send_rest()  # why, for the peer's log
                 raise
             else:
-                await self._flush()
                 return
 
     @property

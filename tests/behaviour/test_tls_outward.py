@@ -14,7 +14,7 @@ from econeura_daemon.wire import AnswerCutError, Target, open_transport
 from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.exchange import Exchange
-from econeura_daemon.wire.tls import TlsConnection
+from econeura_daemon.wire.tls import SEALED_AT_ONCE, TlsConnection
 from tests.support.authority import server_context, trusting
 from tests.support.receivers import LOOPBACK, OK, SETTINGS, names, open_receiver, read_request
 
@@ -129,6 +129,25 @@ async def test_why_a_certificate_was_refused_is_told_though_the_peer_is_gone():
     connection.close()
 
 
+async def test_why_it_was_refused_is_told_to_the_peer_too():
+    heard = []
+
+    async def serve(stream):
+        try:
+            await Peer(server_context("other.example")).shake_hands(stream)
+        except ssl.SSLError as error:
+            heard.append(error.reason)
+
+    with trio.fail_after(10):
+        async with calling(serve) as (post, _, receiver):
+            with pytest.raises(httpx.ConnectError, match="does not verify"):
+                await post()
+            if receiver.open:
+                await receiver.all_closed.wait()
+    assert heard
+    assert "CERTIFICATE" in heard[0]
+
+
 @pytest.mark.parametrize("moment", range(12))
 async def test_cancelling_in_the_handshake_closes_the_connection(moment):
     context = server_context("hook.example")
@@ -189,11 +208,93 @@ class Rekeying:
         self.outward.write(b"bye")
 
 
-async def test_new_keys_are_answered_also_while_a_request_is_stuck():
+async def test_a_record_may_be_read_in_parts():
+    async def serve(stream):
+        await stream.receive_some(100)
+        await stream.send_all(OK)
+        await stream.receive_some(100)
+
+    with trio.fail_after(10):
+        async with calling(serve, server_context("hook.example")) as (_, over, receiver):
+            target = Target.of(httpx.URL(receiver.url("hook.example", "https")))
+            connection = await over.connect(target, 5)
+            assert connection.send_now(BODY) == len(BODY)
+            assert (
+                b"".join([await connection.receive(3) for _ in range(len(OK) // 3)]) == OK[: len(OK) // 3 * 3]
+            )
+            connection.close()
+
+
+def unsealed_pair():
+    """Return a connection that seals nothing, and the socket at its other end."""
     near, far = socket.socketpair()
     near.setblocking(False)
+    far.setblocking(False)
     connection = TlsConnection(near, trusting(), "hook.example")
     connection._tls = Rekeying(connection._in, connection._out)
+    return connection, far
+
+
+@pytest.mark.parametrize("size", [SEALED_AT_ONCE, 3 * SEALED_AT_ONCE])
+async def test_the_last_that_was_sealed_is_sent_too(size):
+    connection, far = unsealed_pair()
+    got = 0
+
+    async def serve():
+        nonlocal got
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as stream:
+            while got < size:
+                await trio.testing.wait_all_tasks_blocked()
+                got += len(await stream.receive_some(SEALED_AT_ONCE))
+            await stream.send_all(OK)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            exchange = Exchange(connection)
+            await exchange.send(bytes(size))
+            assert exchange.sent
+            await exchange.head()
+            connection.close()
+    assert got == size
+
+
+async def test_an_idle_connection_hears_of_new_keys_and_of_nothing_else():
+    connection, far = unsealed_pair()
+    assert connection.is_quiet()
+    far.send(b"K")
+    assert connection.is_quiet()
+    far.send(b"HTTP/1.1 408 T")
+    assert not connection.is_quiet()
+    connection.close()
+    far.close()
+
+
+@pytest.mark.parametrize("records", [1, 2], ids=["in the same record", "in another"])
+async def test_what_came_unasked_behind_an_answer_spoils_the_connection(records):
+    context = server_context("hook.example")
+    unasked = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+
+    async def chatty(stream):
+        peer = Peer(context)
+        await peer.shake_hands(stream)
+        assert peer.tls.read(65536)  # it came with the last of the handshake
+        for one in [OK + unasked] if records == 1 else [OK, unasked]:
+            peer.tls.write(one)
+        await stream.send_all(peer.outward.read())
+        await stream.receive_some(1)
+
+    with trio.fail_after(10):
+        async with calling(chatty) as (post, over, receiver):
+            over._max_answer_bytes = len(OK)  # not a byte behind it is read
+            for number in range(1, 4):
+                assert await post() == (200, b"ok")
+                assert over.pool.idle == 1
+                assert receiver.connections == number
+
+
+async def test_new_keys_are_answered_also_while_a_request_is_stuck():
+    connection, far = unsealed_pair()
     body = bytes(3_000_000)
     got = bytearray()
 
@@ -205,13 +306,13 @@ async def test_new_keys_are_answered_also_while_a_request_is_stuck():
             await trio.testing.wait_all_tasks_blocked()
             while len(got) < len(body) + 1:
                 got.extend(await stream.receive_some(1 << 20))
+                assert len(connection._rest) <= SEALED_AT_ONCE + 1
             await stream.send_all(b"K")
             got.extend(await stream.receive_some(10))
             await stream.send_all(OK)
             async for more in stream:
                 got.extend(more)
 
-    far.setblocking(False)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)

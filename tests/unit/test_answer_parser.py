@@ -288,6 +288,20 @@ def test_what_h11_may_repair_is_refused_in_words(raw, flaw):
     assert flaw in read(raw)
 
 
+@pytest.mark.parametrize("status", [200, 204, 304])
+def test_a_head_with_a_flaw_never_stands(status):
+    parser = AnswerParser()
+    parser.feed(b"HTTP/1.1 %d X\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" % status)
+    assert "transfer encoding" in parser.flaw
+    assert not parser.has_head
+    assert not parser.complete
+
+
+def test_a_coding_is_known_in_any_case():
+    raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: CHUNKED\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    assert read(raw)[2:] == (b"ok", True)
+
+
 @pytest.mark.parametrize(
     ("method", "raw"),
     [
@@ -352,3 +366,14 @@ def test_what_is_no_body_is_bounded(endless):
         if parser.flaw is None:
             parser.feed(more)
     assert str(MAX_HEAD_BYTES) in parser.flaw
+
+
+def test_what_stands_between_the_parts_of_a_body_is_bounded_and_not_their_number():
+    parser = AnswerParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(MAX_HEAD_BYTES // 3):
+        parser.feed(b"1;comment\r\n")
+        parser.feed(b"x\r\n")
+    parser.feed(b"0\r\n\r\n")
+    assert (parser.flaw, parser.complete) == (None, True)
+    assert len(parser.parts) == MAX_HEAD_BYTES // 3
