@@ -6,8 +6,9 @@
 
 Each client is a process of its own on one cpu, in turn, round by round; the server is on another. Every host is
 called once before anything is counted, so what is measured are kept connections: a POST of 400 bytes, answered
-200. undici needs ``node``, and ``NODE_PATH`` set to a folder that holds the package; without them its row is
-left out, and the output says so.
+200. How much of its cpu the server used meanwhile is shown too: near 100 % the rate is the server's, and only the
+client's CPU time tells clients apart. undici needs ``node``, and ``NODE_PATH`` set to a folder that holds the package;
+without them its row is left out, and the output says so.
 """
 
 import argparse
@@ -89,12 +90,13 @@ def call(caller: str, plan: dict[str, Any], cpu: int | None) -> dict[str, float]
     return {
         "a_second": got["requests"] / got["seconds"],
         "cpu_us": got["cpu_seconds"] * 1e6 / max(1, got["requests"]),
+        "server_busy": 100 * got["server_seconds"] / got["seconds"],
     }
 
 
 @contextmanager
-def serving(folder: Path, hosts: int, cores: Cores, *, tls: bool) -> Iterator[tuple[list[str], str | None]]:
-    """Run the server for the length of the block; yield its URLs and the authority of its certificate."""
+def serving(folder: Path, hosts: int, cores: Cores, *, tls: bool) -> Iterator[dict[str, Any]]:
+    """Run the server for the length of the block; yield its URLs, its authority's certificate, its process."""
     arguments = ["-m", "benchmarks.harness.answerer", "--hosts", str(hosts)]
     authority = None
     if tls:
@@ -111,7 +113,7 @@ def serving(folder: Path, hosts: int, cores: Cores, *, tls: bool) -> Iterator[tu
     log = folder / f"answerer-{hosts}-{tls}"
     with running(arguments, log, cores.load) as process:
         text = wait_for(lambda: log.read_text().rpartition("\n")[0], process, log)
-        yield json.loads(text.splitlines()[-1]), authority
+        yield {"urls": json.loads(text.splitlines()[-1]), "authority": authority, "server": process.pid}
 
 
 def measure(arguments: argparse.Namespace, callers: list[str], folder: Path) -> list[dict[str, Any]]:
@@ -120,14 +122,14 @@ def measure(arguments: argparse.Namespace, callers: list[str], folder: Path) -> 
     schemes = {"both": (False, True), "only": (True,), "no": (False,)}[arguments.tls]
     for tls in schemes:
         numbers = sorted({min(n, TLS_HOSTS) for n in arguments.hosts} if tls else arguments.hosts)
-        with serving(folder, numbers[-1], cores, tls=tls) as (urls, authority):
+        with serving(folder, numbers[-1], cores, tls=tls) as served:
             for hosts in numbers:
                 for concurrency in arguments.concurrency:
                     plan = {
-                        "urls": urls[:hosts],
+                        **served,
+                        "urls": served["urls"][:hosts],
                         "concurrency": concurrency,
                         "seconds": arguments.seconds,
-                        "authority": authority,
                     }
                     rounds: dict[str, list[dict[str, float]]] = {caller: [] for caller in callers}
                     for _ in range(arguments.rounds):
@@ -147,13 +149,21 @@ def point_table(point: dict[str, Any]) -> str:
             TITLES[caller],
             Spread.of([one["a_second"] for one in got]).text(),
             Spread.of([one["cpu_us"] for one in got]).text(),
+            Spread.of([one["server_busy"] for one in got]).text(),
             ratio(rounds[first], got, "a_second").text(2),
             ratio(got, rounds[first], "cpu_us").text(2),
         ]
         for caller, got in rounds.items()
     ]
     title = f"{point['hosts']} hosts, {point['concurrency']} at once, {'TLS' if point['tls'] else 'plain'}"
-    head = [title, "requests/s", "CPU us a request", f"{TITLES[first]} is faster by", "and cheaper by"]
+    head = [
+        title,
+        "requests/s",
+        "CPU us a request",
+        "server busy %",
+        f"{TITLES[first]} is faster by",
+        "and cheaper by",
+    ]
     return table(head, rows) + "\n"
 
 

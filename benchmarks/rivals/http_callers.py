@@ -1,7 +1,8 @@
 """One HTTP client, so many requests at once, round all the hosts; every client makes the same requests.
 
-Run: ``-m benchmarks.rivals.http_callers CALLER``; reads ``{urls, concurrency, seconds, authority}`` as JSON from
-standard input. Calls every host once, then counts for ``seconds``, and prints what came of it as JSON.
+Run: ``-m benchmarks.rivals.http_callers CALLER``; reads ``{urls, concurrency, seconds, authority, server}`` as JSON
+from standard input; ``server`` is a process's id. Calls every host once, then counts for ``seconds``, and prints what
+came of it as JSON.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
+
+from benchmarks.harness.processes import cpu_seconds
 
 BODY = b'{"id":"evt_","type":"bench.t1","data":{"text":"' + b"x" * 350 + b'"}}'
 HEADERS = {
@@ -141,9 +144,19 @@ def used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def result(done: int, began: float, cpu: float) -> dict[str, float]:
+def begin(plan: dict[str, Any]) -> tuple[float, float, float]:
+    return cpu_seconds(plan["server"]), used(), time.perf_counter()
+
+
+def result(plan: dict[str, Any], done: int, begun: tuple[float, float, float]) -> dict[str, float]:
+    server, cpu, began = begun
     seconds = time.perf_counter() - began
-    return {"requests": done, "seconds": seconds, "cpu_seconds": used() - cpu}
+    return {
+        "requests": done,
+        "seconds": seconds,
+        "cpu_seconds": used() - cpu,
+        "server_seconds": cpu_seconds(plan["server"]) - server,
+    }
 
 
 async def in_trio(opened: Any, plan: dict[str, Any]) -> dict[str, float]:
@@ -163,11 +176,11 @@ async def in_trio(opened: Any, plan: dict[str, Any]) -> dict[str, float]:
                 nursery.start_soon(warm_up, call, once)
         numbers = itertools.cycle(range(len(urls)))
         for seconds in (plan["seconds"] / 4, plan["seconds"]):
-            began, cpu, total = time.perf_counter(), used(), 0
+            begun, total = begin(plan), 0
             async with trio.open_nursery() as nursery:
                 for _ in range(concurrency):
-                    nursery.start_soon(work, began + seconds)
-        return result(total, began, cpu)
+                    nursery.start_soon(work, begun[-1] + seconds)
+        return result(plan, total, begun)
 
 
 async def in_asyncio(opened: Any, plan: dict[str, Any]) -> dict[str, float]:
@@ -177,13 +190,13 @@ async def in_asyncio(opened: Any, plan: dict[str, Any]) -> dict[str, float]:
         await asyncio.gather(*(warm_up(call, once) for _ in range(16)))
         numbers = itertools.cycle(range(len(urls)))
         for seconds in (plan["seconds"] / 4, plan["seconds"]):
-            began, cpu = time.perf_counter(), used()
+            begun = begin(plan)
             total = sum(
                 await asyncio.gather(
-                    *(keep_calling(call, numbers, began + seconds) for _ in range(concurrency))
+                    *(keep_calling(call, numbers, begun[-1] + seconds) for _ in range(concurrency))
                 )
             )
-        return result(total, began, cpu)
+        return result(plan, total, begun)
 
 
 def main(caller: str) -> None:
