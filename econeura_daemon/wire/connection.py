@@ -6,6 +6,7 @@ system call, and waiting for the answer is the request's checkpoint.
 
 import errno
 import os
+import select
 import socket
 import ssl
 
@@ -20,11 +21,14 @@ READ_SIZE = 64 * 1024
 class Connection:
     """Belongs to one task at a time. `close` may be called at any time, by that task."""
 
-    __slots__ = ("_fd", "_socket", "cut", "idle_since", "parser", "used")
+    __slots__ = ("_fd", "_poll", "_socket", "cut", "idle_since", "parser", "used")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._fd = connected.fileno()
+        self._poll = select.poll()
+        """Asks for less than a `recv` that fails."""
+        self._poll.register(self._fd, select.POLLIN)
         self.cut = False
         """It ended without saying so, where that can be told: under TLS (RFC 8446 6.1)."""
         self.parser = AnswerParser()
@@ -34,13 +38,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Tell whether the peer has neither closed nor said anything."""
-        try:
-            self._socket.recv(1)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not self._poll.poll(0)
 
     @property
     def flushed(self) -> bool:

@@ -57,11 +57,10 @@ class TlsConnection(Connection):
     def is_quiet(self) -> bool:
         """Tell whether the peer has neither closed nor said anything; keys and tickets are not said to us."""
         try:
-            try:
+            if self._poll.poll(0):
                 self._fill()
-            except BlockingIOError:
-                if not self._in.pending:
-                    return not self._tls.pending()
+            elif not self._in.pending:
+                return not self._tls.pending()
             self._tls.read(1)
         except ssl.SSLWantReadError:
             return True
