@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from econeura_daemon.wire import Limits, Pool, Target, open_transport
-from tests.support.receivers import OK, SETTINGS, answering, names, open_receiver, read_request, saying
+from tests.support.receivers import OK, SETTINGS, Kept, answering, names, open_receiver, read_request, saying
 
 RESET = b"\1\0\0\0\0\0\0\0"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -33,20 +33,6 @@ async def fetch(over, url, method="GET", **more):
 
 def is_at_rest(over):
     return over.pool.busy == over.pool.waiting == 0
-
-
-class Kept:
-    """A sink that keeps."""
-
-    def __init__(self):
-        self.status, self.body = None, b""
-
-    def begin(self, status, headers):
-        self.status = status
-
-    def add(self, part):
-        self.body += part
-        return True
 
 
 # A connection that died while it was idle

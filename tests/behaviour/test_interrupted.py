@@ -16,7 +16,7 @@ import trio.testing
 
 from econeura_daemon.wire import Target, open_transport
 from tests.support.authority import server_context, trusting
-from tests.support.receivers import OK, SETTINGS, names, open_receiver, read_request
+from tests.support.receivers import OK, SETTINGS, Kept, names, open_receiver, read_request
 
 HEAD = b"POST /hook HTTP/1.1\r\nHost: hook.example\r\nContent-Length: 11\r\n"
 BODY = b"hello world"
@@ -120,18 +120,6 @@ async def open_wire(*, tls):
             nursery.start_soon(trio.serve_listeners, carry, [listener])
             yield wire
             nursery.cancel_scope.cancel()
-
-
-class Kept:
-    def __init__(self):
-        self.status, self.body = None, b""
-
-    def begin(self, status, headers):
-        self.status = status
-
-    def add(self, part):
-        self.body += part
-        return True
 
 
 def open_files():

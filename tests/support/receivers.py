@@ -139,3 +139,17 @@ def names(**addresses):
 
     resolve.asked = []
     return resolve
+
+
+class Kept:
+    """A sink that keeps what comes."""
+
+    def __init__(self):
+        self.status, self.body = None, b""
+
+    def begin(self, status, headers):
+        self.status = status
+
+    def add(self, part):
+        self.body += part
+        return True
