@@ -26,11 +26,11 @@ class Rekeying:
         return self.outward.write(data)
 
     def read(self, _size):
-        data = self.inward.read()
-        if data in {b"", b"K"}:
-            self.outward.write(data)
+        first = self.inward.read(1)
+        if first in {b"", b"K"}:
+            self.outward.write(first)
             raise ssl.SSLWantReadError
-        return data
+        return first + self.inward.read()
 
     def pending(self):
         return 0
@@ -122,6 +122,15 @@ async def test_what_came_unasked_behind_an_answer_spoils_the_connection(records)
                 assert await post() == (200, b"ok")
                 assert over.pool.idle == 1
                 assert receiver.connections == number
+
+
+async def test_an_answer_is_read_though_the_peer_takes_no_more():
+    connection, far = unsealed_pair()
+    far.send(b"K" + OK)
+    far.close()
+    with trio.fail_after(10):
+        assert await connection.receive(100) == OK
+    connection.close()
 
 
 async def test_new_keys_are_answered_also_while_a_request_is_stuck():
