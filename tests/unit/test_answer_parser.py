@@ -297,6 +297,16 @@ def test_a_head_with_a_flaw_never_stands(status):
     assert not parser.complete
 
 
+def test_an_answer_whose_trailers_have_a_flaw_is_never_complete():
+    """Who reads to the end of the body must meet the flaw there."""
+    parser = AnswerParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+    parser.feed(b"Transfer-Encoding: x\r\n\r\n")
+    assert "trailers" in parser.flaw
+    assert parser.has_head
+    assert not parser.complete
+
+
 def test_a_coding_is_known_in_any_case():
     raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: CHUNKED\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     assert read(raw)[2:] == (b"ok", True)
@@ -327,13 +337,14 @@ def test_answers_without_a_body_leave_a_connection_that_serves_again(method, raw
     assert (parser.complete, parser.reusable, list(parser.parts)) == (True, True, [b"ok"])
 
 
-@pytest.mark.parametrize("surplus", [b"x", b"HTTP/1.1 200 OK\r\n", b"\r\nHTTP", b"\0"])
+@pytest.mark.parametrize("surplus", [b"x", b"HTTP/1.1 200 OK\r\n", b"\r\nHTTP", b"\0", b"0\r\n\r\n"])
 @pytest.mark.parametrize(
     ("method", "raw"),
     [
         ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("GET", b"HTTP/1.1 204 N\r\n\r\n"),
     ],
 )
