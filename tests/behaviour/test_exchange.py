@@ -96,6 +96,17 @@ async def test_a_request_that_is_not_repeatable_is_not(dying):
             assert is_at_rest(over)
 
 
+async def test_a_request_of_which_nothing_left_goes_out_on_another_connection_repeatable_or_not():
+    with trio.fail_after(10):
+        async with serving_once_and(silent) as (receiver, over):
+            assert await fetch(over, receiver.url(), "POST") == (200, b"ok")
+            [kept] = over.pool._idle
+            kept._socket.shutdown(socket.SHUT_WR)  # as if it were lost between the last look and the send
+            assert await fetch(over, receiver.url(), "POST") == (200, b"ok")
+            assert receiver.connections == 2
+            assert is_at_rest(over)
+
+
 async def test_whoever_says_that_a_post_is_repeatable_has_it_repeated():
     with trio.fail_after(10):
         async with serving_once_and(drop) as (receiver, over):
