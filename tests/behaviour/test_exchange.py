@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from econeura_daemon.wire import Limits, Pool, Target, open_transport
+from econeura_daemon.wire.connection import Connection
+from econeura_daemon.wire.exchange import Exchange
 from tests.support.receivers import OK, SETTINGS, Kept, answering, names, open_receiver, read_request, saying
 
 RESET = b"\1\0\0\0\0\0\0\0"
@@ -243,6 +245,26 @@ async def test_an_answer_that_comes_before_the_body_was_sent_ends_the_sending():
             response = await over.handle_async_request(large)
             assert (response.status_code, await response.aread()) == (413, b"no")
             assert (over.pool.busy, over.pool.idle) == (0, 0)
+
+
+async def test_an_answer_may_come_a_moment_after_the_peer_stopped_reading():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    exchange = Exchange(Connection(near))
+
+    async def refuse():
+        await trio.testing.wait_all_tasks_blocked()
+        far.shutdown(socket.SHUT_RD)
+        far.recv(1 << 20)  # there is room again, so that the sending finds out
+        await trio.testing.wait_all_tasks_blocked()
+        far.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    with trio.fail_after(10), far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refuse)
+            await exchange.send(bytes(3_000_000))
+    assert (exchange.parser.status, exchange.sent, exchange.reusable) == (413, False, False)
+    exchange.connection.close()
 
 
 async def test_interim_answers_are_passed_over():

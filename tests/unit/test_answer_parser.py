@@ -266,6 +266,7 @@ def test_every_well_formed_answer_is_read(status, headers, parts, framing, metho
         (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", "missing expected cr"),
         (b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", "version is 2.0"),
         (b"HTTP/1.1 101 S\r\nUpgrade: x\r\n\r\nxyz", "status is 101"),
+        (b"HTTP/1.1 099 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "status is 99"),
         (b"HTTP/1.1 100 C\r\nContent-Length: 3\r\n\r\nabc", "interim"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "transfer encoding"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "before the answer was complete"),
