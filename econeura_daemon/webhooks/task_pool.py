@@ -15,7 +15,8 @@ MAX_IDLE = 256
 class TaskPool(Generic[Item]):
     """Runs ``run`` for each item in a task of ``nursery`` that nobody else uses meanwhile.
 
-    What ``run`` raises ends the nursery. Idle tasks keep the nursery open until `retire`.
+    What ``run`` raises ends the nursery. Idle tasks keep the nursery open until `retire`. A context variable that
+    ``run`` sets and does not reset is still set for the task's next item.
     """
 
     def __init__(self, nursery: trio.Nursery, run: Callable[[Item], Awaitable[None]]) -> None:
