@@ -96,6 +96,22 @@ async def test_a_failed_delivery_is_tried_again_as_its_policy_says_and_then_give
     ]
 
 
+async def test_attempts_that_fail_in_one_pass_all_wait_as_their_policy_says(store, autojump_clock):
+    clock, at = TrioClock(), []
+
+    async def send(_outgoing):
+        at.append(trio.current_time())
+        return answered(clock, 500)
+
+    async with open_rig(store, clock, send) as rig:
+        await rig.subscribe(retry_policy=QUICK)
+        await rig.publish(n=3)
+        await trio.sleep(60)
+    assert len(at) == 3 * 4
+    assert at[:3] == [at[0]] * 3
+    assert min(at[3:]) - at[0] >= 0.8
+
+
 async def test_a_delivery_that_comes_through_in_the_end_is_delivered(store, autojump_clock):
     clock, outcomes = TrioClock(), [500, 503, 204]
 
@@ -380,6 +396,29 @@ async def test_a_bug_in_the_sender_is_a_failed_attempt_and_hurts_nobody_else(sto
         await trio.sleep(60)
         assert await rig.statuses() == ["delivered", "failed"]
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_an_outcome_that_cannot_be_written_takes_along_neither_the_others_nor_its_slot(
+    store, autojump_clock, caplog
+):
+    clock, heard = TrioClock(), []
+
+    class Listening:
+        def attempted(self, outgoing, *_):
+            heard.append(outgoing.body)
+
+    async def send(outgoing):
+        headers = {"x": object()} if b'"n":1' in outgoing.body else {}
+        return answered(clock, response_headers=headers)
+
+    async with open_rig(store, clock, send, observer=Listening()) as rig:
+        await rig.subscribe()
+        await rig.publish(n=3)  # all three end in one pass
+        await wait_all_tasks_blocked()
+        assert await rig.statuses() == ["delivered", "delivered", "delivering"]
+        assert [b'"n":1' in body for body in heard] == [False, False]
+        assert not rig.dispatcher.under_way
+    assert caplog.text.count("an attempt went unrecorded") == 1
 
 
 async def test_a_paused_subscription_keeps_what_waits_and_gets_it_when_it_is_active_again(

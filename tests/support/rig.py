@@ -22,6 +22,7 @@ from econeura_daemon.webhooks import (
     Subscriptions,
     open_dispatcher,
 )
+from econeura_daemon.webhooks.dispatcher import Observer
 from econeura_daemon.webhooks.model import Attempt, AttemptOutcome, Delivery, Outgoing
 
 DEFAULTS = WebhookSettings()
@@ -32,6 +33,9 @@ Send = Callable[[Outgoing], Awaitable[AttemptOutcome]]
 class NoObserver:
     def attempted(self, *_: object) -> None:
         pass
+
+
+NOBODY = NoObserver()
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +81,7 @@ async def open_rig(
     run_id: str = "run_1",
     daemon_id: str = "dmn_1",
     drain_until: Callable[[], float] = lambda: float("inf"),
+    observer: Observer = NOBODY,
 ) -> AsyncGenerator[Rig]:
     """Dispatch into ``send`` for the length of the block."""
     rng = Random(7)
@@ -98,7 +103,7 @@ async def open_rig(
         fan_out=fan_out,
         send=send,
         recorder=recorder,
-        observer=NoObserver(),
+        observer=observer,
         clock=clock,
         rng=rng,
         drain_until=drain_until,
