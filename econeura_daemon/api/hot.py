@@ -1,13 +1,14 @@
 """Routes without Quart: a request value in, an answer value out, for what every event passes through.
 
 `server` calls these functions itself, behind the same rules as everything else, when method and path match
-and there is no query. Quart's table holds them too, through `from_quart`: for their place in the OpenAPI
-document, for the methods that they do not have, and for requests with a query.
+and there is no query that they do not take. Quart's table holds them too, through `from_quart`: for their place
+in the OpenAPI document, for the methods that they do not have, and for requests with a query.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+import attrs
 from quart import Response as QuartResponse
 from quart import request as quart_request
 
@@ -27,7 +28,17 @@ T = TypeVar("T")
 View = Callable[[Services, Request], Awaitable[Response]]
 """A hot route; what it raises is answered as on any other route."""
 
-Views = Mapping[tuple[str, str], View]
+
+@attrs.frozen
+class Hot:
+    """A hot route; see `server.HotRoute`."""
+
+    view: View
+    takes_query: bool = False
+    waits: bool = False
+
+
+Views = Mapping[tuple[str, str], Hot]
 """By method and path."""
 
 _NOBODY = Peer("quart", is_local=False)
@@ -35,7 +46,12 @@ _NOBODY = Peer("quart", is_local=False)
 
 def hot_routes(installed: Services, views: Views) -> HotRoutes:
     """Return what `server` is to serve itself."""
-    return {(method, path): HotRoute(_bound(view, installed), path) for (method, path), view in views.items()}
+    return {
+        (method, path): HotRoute(
+            _bound(hot.view, installed), path, takes_query=hot.takes_query, waits=hot.waits
+        )
+        for (method, path), hot in views.items()
+    }
 
 
 async def from_quart(view: View) -> QuartResponse:
@@ -51,6 +67,7 @@ async def from_quart(view: View) -> QuartResponse:
         None,
         request_context(),
         body,
+        quart_request.query_string,
     )
     return to_quart(await view(services(), asked))
 
@@ -90,6 +107,12 @@ def reply_once(answer: Answer) -> Response:
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     return Response(answer.status, envelope(answer.data, status=answer.status, at=answer.at), headers)
+
+
+def reply(installed: Services, data: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+    """Answer 200 with ``data`` that is JSON already."""
+    body = envelope(data, status=200, at=installed.clock.now())
+    return Response(200, body, [(b"content-type", JSON.encode()), *headers])
 
 
 def _bound(view: View, installed: Services) -> HotFunction:

@@ -11,6 +11,8 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 
 from econeura_daemon.core.structuring import Unset, key_of
+from econeura_daemon.probes.model import Outcome
+from econeura_daemon.registry.model import CheckKind, Status
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
 
 Schema = dict[str, Any]
@@ -66,6 +68,11 @@ def page_of(schema: Schema) -> Schema:
     return obj(items=listed(schema), nextCursor=nullable(STRING))
 
 
+def whole_list_of(schema: Schema) -> Schema:
+    """A list that is never paged."""
+    return obj(items=listed(schema), nextCursor={"type": "null"})
+
+
 def envelope(data: Schema) -> Schema:
     """What every success is wrapped in."""
     return obj(success=BOOLEAN, data=data, timestamp=INSTANT)
@@ -82,7 +89,66 @@ RETRY_POLICY = maybe(
     "schedule",
 )
 
+ENDPOINT = obj(endpoint=STRING, method=STRING, description=STRING, requiresAuth=BOOLEAN)
+CHECK = maybe(
+    obj(
+        kind=values_of(CheckKind),
+        path=STRING,
+        intervalMs=MS,
+        timeoutMs=MS,
+        unhealthyAfter=COUNT,
+        healthyAfter=COUNT,
+    ),
+    "path",
+)
+
 COMPONENTS: Mapping[str, Schema] = {
+    "Service": maybe(
+        obj(
+            id=STRING,
+            name=STRING,
+            type=STRING,
+            host=STRING,
+            port=INTEGER,
+            scheme=STRING,
+            version=nullable(STRING),
+            status=values_of(Status),
+            statusReason=STRING,
+            tags=listed(STRING),
+            metadata=ANY_OBJECT,
+            weight=INTEGER,
+            ttlMs=nullable(MS),
+            check=nullable(CHECK),
+            deregisterAfterMs=MS,
+            lastHeartbeat=nullable(INSTANT),
+            registeredAt=INSTANT,
+            stale=BOOLEAN,
+            static=BOOLEAN,
+            endpoints=listed(ref("Endpoint")),
+            lastProbe=nullable(
+                obj(at=INSTANT, result=values_of(Outcome), detail=STRING, durationMs=MS, output=STRING)
+            ),
+        ),
+        "stale",
+        "static",
+        "endpoints",
+        "lastProbe",
+    ),
+    "Endpoint": ENDPOINT,
+    "FoundEndpoint": obj(serviceId=STRING, type=STRING, status=values_of(Status), **ENDPOINT["properties"]),
+    "DiscoveryStats": obj(
+        totalServices=COUNT,
+        healthyServices=COUNT,
+        unhealthyServices=COUNT,
+        unknownServices=COUNT,
+        drainingServices=COUNT,
+        staleServices=COUNT,
+        servicesByType={"type": "object", "additionalProperties": COUNT},
+        totalEndpoints=COUNT,
+        watchers=COUNT,
+        preserveMode=BOOLEAN,
+        index=COUNT,
+    ),
     "Event": obj(id=STRING, type=STRING, data=ANY_OBJECT, timestamp=INSTANT, source=STRING, version=STRING),
     "Published": obj(id=STRING, deliveries=COUNT),
     "PublishedBefore": obj(

@@ -9,13 +9,24 @@ from quart import current_app
 from econeura_daemon.api.idempotency import IdempotencyKeys
 from econeura_daemon.api.paging import Cursors
 from econeura_daemon.core.clock import Clock
+from econeura_daemon.core.errors import SwitchedOffError
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.probes import Prober
+from econeura_daemon.registry import Registry
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import Deliveries, Subscriptions
 
 _NAME = "econeura"
+
+
+@attrs.frozen(kw_only=True)
+class Discovery:
+    """Who is there, and how they are."""
+
+    registry: Registry
+    prober: Prober
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +41,8 @@ class Services:
     publisher: Publisher
     subscriptions: Subscriptions
     deliveries: Deliveries
+    discovery: "Discovery | None"
+    """None: switched off."""
     health: HealthBoard
     metrics: Metrics
     cursors: Cursors = attrs.field(init=False)
@@ -44,6 +57,22 @@ class Services:
     @keys.default
     def _make_keys(self) -> IdempotencyKeys:
         return IdempotencyKeys(self.store, self.clock)
+
+    @property
+    def registry(self) -> Registry:
+        """Who is there. Raises `SwitchedOffError`."""
+        return self._discovery.registry
+
+    @property
+    def prober(self) -> Prober:
+        """How they are. Raises `SwitchedOffError`."""
+        return self._discovery.prober
+
+    @property
+    def _discovery(self) -> "Discovery":
+        if self.discovery is None:
+            raise SwitchedOffError("Service discovery", "discovery.enabled")
+        return self.discovery
 
     def install(self, extensions: dict[str, object]) -> None:
         """Let the routes of an app find these services."""

@@ -4,6 +4,7 @@
     ├── InvalidInputError           input does not fit; carries every problem with its path     (400)
     │   └── SettingsError           the configuration does not fit                              (exit 78)
     ├── NotFoundError               no such thing                                               (404)
+    │   └── SwitchedOffError        a setting leaves this part of the daemon out                (404)
     ├── ConflictError               the thing's state does not allow it                         (409)
     ├── StateDirectoryHeldError     another daemon holds the state directory                    (exit 75)
     ├── ListenError                 this machine does not let us listen there, now              (exit 1)
@@ -67,6 +68,13 @@ class NotFoundError(EconeuraError):
         super().__init__(f"There is no {kind} {key!r}")
         self.kind = kind
         self.key = key
+
+
+class SwitchedOffError(NotFoundError):
+    """The part ``kind`` is left out by the setting ``key``."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} is switched off ({self.key} = false)"
 
 
 class ConflictError(EconeuraError):

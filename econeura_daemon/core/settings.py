@@ -175,7 +175,13 @@ class DiscoverySettings:
 
     enabled: bool = True
     heartbeat_interval_ms: int = attrs.field(default=10 * SECOND, validator=between(100, HOUR))
+    """Of the daemon's own registration, whose lease lasts three of them; preserve mode counts in it."""
     health_check_interval_ms: int = attrs.field(default=30 * SECOND, validator=between(100, HOUR))
+    """Between two probes of an instance that does not say its own."""
+    max_probes: int = attrs.field(default=256, validator=between(1, 10_000))
+    """Probes that run at once."""
+    service_type: str = attrs.field(default="api", validator=_check_slug)
+    """As what the daemon registers itself."""
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ from econeura_daemon.core.settings import MeshSettings, Settings
 ANY_TYPE = "*"
 """Stands in a path for the service type: ``mesh.*.retries``."""
 
-NEEDS_RESTART = ("daemon.", "http.", "storage.", "auth.", "webhooks.lease_ms", "log.access")
+NEEDS_RESTART = ("daemon.", "http.", "storage.", "auth.", "discovery.", "webhooks.lease_ms", "log.access")
 """What a running daemon has built itself upon; everything else takes effect on SIGHUP."""
 
 

@@ -1,6 +1,6 @@
 """The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
 
-    state directory → store → events → webhooks dispatcher → watchdog → http
+    state directory → store → events → webhooks dispatcher → registry → prober → watchdog → http
 
 The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
 `Observer`) meets here and nowhere else.
@@ -17,10 +17,11 @@ from typing import Any, cast
 import attrs
 import trio
 
-from econeura_daemon.api import Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
+from econeura_daemon.daemon.itself import Itself
 from econeura_daemon.daemon.notify import Notifier
 from econeura_daemon.daemon.observing import (
     DeliveryObserver,
@@ -28,13 +29,17 @@ from econeura_daemon.daemon.observing import (
     dispatcher_health,
     observe_backlog,
     observe_lanes,
+    observe_registry,
     observe_store,
+    registry_health,
 )
 from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
 from econeura_daemon.daemon.supervise import Supervised
-from econeura_daemon.daemon.watchdog import Watchdog
+from econeura_daemon.daemon.watchdog import Watchdog, boot_time
 from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.probes import open_probe_client, open_prober
+from econeura_daemon.registry import open_registry
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import Store, open_store
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
@@ -136,6 +141,18 @@ async def open_daemon(
                     drain=drain,
                 ) as webhooks,
                 _open_loop(loops.supervised("backlog", partial(observe_backlog, metrics, deliveries))),
+                _open_discovery(
+                    settings=settings,
+                    clock=clock,
+                    rng=rng,
+                    state=state,
+                    store=store,
+                    events=webhooks.events,
+                    metrics=metrics,
+                    health=health,
+                    loops=loops,
+                    drain=drain,
+                ) as discovery,
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 services = Services(
@@ -147,6 +164,7 @@ async def open_daemon(
                     publisher=Publisher(store, webhooks.events, clock, rng),
                     subscriptions=webhooks.subscriptions,
                     deliveries=deliveries,
+                    discovery=discovery,
                     health=health,
                     metrics=metrics,
                 )
@@ -165,12 +183,13 @@ async def open_daemon(
                     hot=hot_routes(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
-                    try:
-                        yield Daemon(
-                            state=state, server=server, services=services, reloader=webhooks.reloader
-                        )
-                    finally:
-                        drain.begin()
+                    async with _open_itself(settings, discovery, server.urls, loops):
+                        try:
+                            yield Daemon(
+                                state=state, server=server, services=services, reloader=webhooks.reloader
+                            )
+                        finally:
+                            drain.begin()
 
 
 @attrs.frozen(kw_only=True)
@@ -248,6 +267,64 @@ async def _open_webhooks(
                         settings, policies=policies, lanes=lanes, sender=sender, transport=transport
                     ),
                 )
+
+
+@asynccontextmanager
+async def _open_discovery(
+    *,
+    settings: Settings,
+    clock: Clock,
+    rng: Random,
+    state: StateDir,
+    store: Store,
+    events: EventLog,
+    metrics: Metrics,
+    health: HealthBoard,
+    loops: _Loops,
+    drain: Drain,
+) -> AsyncGenerator[Discovery | None]:
+    """The registry, and the prober that watches over what is in it; None where discovery is switched off."""
+    if not settings.discovery.enabled:
+        yield None
+        return
+    async with (
+        open_registry(
+            store=store,
+            log=events,
+            settings=settings.discovery,
+            daemon_id=state.daemon_id,
+            clock=clock,
+            rng=rng,
+            boot_time=boot_time,
+            supervised=loops.supervised,
+        ) as registry,
+        open_probe_client() as client,
+        open_prober(
+            registry=registry,
+            probe=client.probe,
+            clock=clock,
+            rng=rng,
+            max_in_flight=settings.discovery.max_probes,
+        ) as prober,
+    ):
+        drain.closes(registry.watches.close)
+        drain.closes(prober.drain)
+        observe_registry(metrics, registry, prober)
+        health.add("registry", lambda: registry_health(loops.health_of("registry"), registry, prober))
+        yield Discovery(registry=registry, prober=prober)
+
+
+@asynccontextmanager
+async def _open_itself(
+    settings: Settings, discovery: Discovery | None, urls: list[str], loops: _Loops
+) -> AsyncGenerator[None]:
+    """The daemon's own entry in the registry, once it can be reached."""
+    if discovery is None:
+        yield
+        return
+    itself = Itself(discovery.registry, settings.discovery, lambda _data: None)
+    async with _open_loop(loops.supervised("itself", partial(itself.run, urls))):
+        yield
 
 
 @asynccontextmanager

@@ -5,8 +5,12 @@ import logging
 import trio
 
 from econeura_daemon.core.errors import StoreError
+from econeura_daemon.probes import Prober
+from econeura_daemon.registry import Registry
+from econeura_daemon.registry.model import Status
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import ComponentHealth, Metrics
+from econeura_daemon.telemetry.health import worst
 from econeura_daemon.webhooks import Deliveries, Dispatcher, Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing
 from econeura_daemon.webhooks.schedule import Delivered, Failed, Step
@@ -81,6 +85,39 @@ def database_health(store: Store) -> ComponentHealth:
     if statistics.trouble is not None:
         return ComponentHealth("unhealthy", statistics.trouble)
     return ComponentHealth("healthy", f"{statistics.backend}, {statistics.queued} works wait")
+
+
+def observe_registry(metrics: Metrics, registry: Registry, prober: Prober) -> None:
+    """Show who is registered, who waits, and what the prober does."""
+    metrics.gauge(
+        "instances", "Instances of services, by status", lambda: instances_by_status(registry), label="status"
+    )
+    metrics.gauge("watchers", "Requests that wait for the registry", lambda: registry.watches.waiting)
+    metrics.gauge("probes_in_flight", "Probes under way", lambda: prober.in_flight)
+    metrics.gauge("probes_waiting", "Probes that are due and find no room", lambda: prober.waiting)
+
+
+def instances_by_status(registry: Registry) -> dict[str, float]:
+    """Count instances by status."""
+    counts = dict.fromkeys((status.value for status in Status), 0.0)
+    for members in registry.snapshot().types.values():
+        for instance in members:
+            counts[instance.status.value] += 1
+    return counts
+
+
+def registry_health(loop: ComponentHealth, registry: Registry, prober: Prober) -> ComponentHealth:
+    """Tell how the registry's loops are, and what it holds."""
+    counts = instances_by_status(registry)
+    detail = f"{loop.detail}; {counts['healthy']:.0f} of {sum(counts.values()):.0f} instances are healthy"
+    if prober.waiting:
+        detail += f", {prober.waiting} probes wait"
+    if registry.leases.preserve_mode():
+        return ComponentHealth(
+            worst([loop, ComponentHealth("degraded")]),
+            f"{detail}; preserve mode: {registry.leases.preserve.cause}",
+        )
+    return ComponentHealth(loop.status, detail)
 
 
 def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lanes) -> ComponentHealth:

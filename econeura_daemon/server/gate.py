@@ -20,7 +20,7 @@ from econeura_daemon.server.asgi import App, AsgiScope, Header, Message, Receive
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, Scope, ScopeOf
 from econeura_daemon.server.problems import Problem, document, headers_of
-from econeura_daemon.server.requests import HotRoute, HotRoutes, Request, Response, address_of
+from econeura_daemon.server.requests import HotRoute, HotRoutes, HotTable, Request, Response, address_of
 from econeura_daemon.server.rules.access import Authenticator, CheckAccess
 from econeura_daemon.server.rules.body import (
     BodyBounds,
@@ -59,7 +59,7 @@ class Gate:
         access_log: bool,
         hot: HotRoutes | None = None,
     ) -> None:
-        self.hot: HotRoutes = hot or {}
+        self.hot = HotTable(hot or {})
         self.identify = Identify(drain, rng)
         self._app = app
         self._clock = clock
@@ -69,7 +69,7 @@ class Gate:
         self._check_origin = CheckOrigin(settings.allowed_origins)
         self._check_access = CheckAccess(tokens, clock, required=auth_required)
         self._scope_of = scope_of
-        self._needed = {key: scope_of(*key) for key in self.hot}
+        self._needed = {(key[0], route.label): scope_of(*key) for key, route in (hot or {}).items()}
         self._bounds = BodyBounds(settings.max_body_bytes, settings.body_timeout_ms / 1000)
         self._observe = Observe(telemetry, access_log=access_log)
 
@@ -82,10 +82,9 @@ class Gate:
                 return preflight
         return stopped or self._check_access(request, needed)
 
-    def _check_hot(self, request: Request) -> Problem | Response | None:
-        return self._check(request, self._needed[request.method, request.path]) or self._bounds.refuse(
-            request
-        )
+    def _check_hot(self, request: Request, route: HotRoute) -> Problem | Response | None:
+        needed = self._needed[request.method, route.label]
+        return self._check(request, needed) or self._bounds.refuse(request)
 
     @property
     def has_room(self) -> bool:
@@ -102,7 +101,7 @@ class Gate:
         self._slots.take()
         status = 0
         try:
-            stopped = None if is_passed else self._check_hot(request)
+            stopped = None if is_passed else self._check_hot(request, route)
             if stopped is None:
                 request.context.route = route.label
                 response = await route.function(request)
@@ -188,9 +187,9 @@ class Gate:
         """Call the route; return what is to be answered if it has not."""
         refusals: list[Problem] = []
         try:
-            route = None if scope["query_string"] else self.hot.get((request.method, request.path))
+            route = self.hot.find(request.method, request.path, scope["query_string"])
             if route is not None:
-                request.body = await _read_whole(receive)
+                request.body, request.query = await _read_whole(receive), scope["query_string"]
                 request.context.route = route.label
                 return await route.function(request)
             await self._app(scope, receive, answering.send)

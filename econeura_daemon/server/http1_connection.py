@@ -138,8 +138,8 @@ class Connection:
             await self._refuse(head)
             return False
         gate, framer = self._site.gate, self._framer
-        route = None if head.query else gate.hot.get((head.method, head.path))
-        body = None if route is None or not gate.has_room else framer.whole_body()
+        route = gate.hot.find(head.method, head.path, head.query)
+        body = None if route is None or route.waits or not gate.has_room else framer.whole_body()
         if route is not None and body is not None:
             return await self._answer(head, route, body)
         exchange = await self._call_app(head)
@@ -181,7 +181,15 @@ class Connection:
         gate = self._site.gate
         context = gate.identify(head.headers, head.first, self._peer)
         request = Request(
-            head.method, head.path, head.headers, head.first, self._peer, self._address, context, body
+            head.method,
+            head.path,
+            head.headers,
+            head.first,
+            self._peer,
+            self._address,
+            context,
+            body,
+            head.query,
         )
         response = await gate.answer(request, route)
         if context.route is not None:  # it got there
@@ -194,7 +202,15 @@ class Connection:
         gate, head = self._site.gate, passed.head
         context = gate.identify.anew(self._peer, passed.principal)
         request = Request(
-            head.method, head.path, head.headers, head.first, self._peer, self._address, context, body
+            head.method,
+            head.path,
+            head.headers,
+            head.first,
+            self._peer,
+            self._address,
+            context,
+            body,
+            head.query,
         )
         response = await gate.answer(request, passed.route, is_passed=True)
         return await self._send_whole(head, request, response)

@@ -23,6 +23,7 @@ class Request:
     """The host part of the address that was connected to; None: a unix socket."""
     context: RequestContext
     body: bytes = attrs.field(default=b"", repr=False)
+    query: bytes = b""
 
     def values(self, name: bytes) -> list[str]:
         """Return every value of a header (``name`` in lower case)."""
@@ -43,8 +44,10 @@ class Response:
 HotFunction = Callable[[Request], Awaitable[Response]]
 """Answers a request whose body is there. It may raise: a bug's 500 is the server's to give.
 
-A client that leaves does not cancel it: what it does is short.
+A client that leaves does not cancel it, unless the route `waits`: what it does is short.
 """
+
+_ID = "{id}"
 
 
 @attrs.frozen
@@ -53,10 +56,38 @@ class HotRoute:
 
     function: HotFunction
     label: str
+    takes_query: bool = False
+    waits: bool = False
+    """It may take long, and is cancelled when its client leaves."""
 
 
 HotRoutes = Mapping[tuple[str, str], HotRoute]
-"""By method and path. A request with a query is none of theirs."""
+"""By method and path; ``{id}`` may stand for a path's last segment but one."""
+
+
+class HotTable:
+    """Finds the hot route of a request. One with a query is for those only that take it."""
+
+    def __init__(self, routes: HotRoutes) -> None:
+        self._exact = {key: route for key, route in routes.items() if _ID not in key[1]}
+        self._below_id = {
+            (method, *_around_id(path)): route for (method, path), route in routes.items() if _ID in path
+        }
+
+    def find(self, method: str, path: str, query: bytes) -> HotRoute | None:
+        """Return the route of a request, None if it is none of these."""
+        route = self._exact.get((method, path))
+        if route is None:
+            if not self._below_id:
+                return None
+            route = self._below_id.get((method, *_around_id(path)))
+        return route if route is not None and (route.takes_query or not query) else None
+
+
+def _around_id(path: str) -> tuple[str, str]:
+    """Return what stands before the last segment but one, and the last: ``/v1/services`` and ``heartbeat``."""
+    above, _, last = path.rpartition("/")
+    return above.rpartition("/")[0], last
 
 
 def address_of(scope: AsgiScope) -> str | None:

@@ -157,3 +157,33 @@ idempotency_keys = sa.Table(
     sqlite_with_rowid=False,
 )
 """The first answers to requests that bore an Idempotency-Key; ``scope`` is token and route."""
+
+registries = sa.Table(
+    "registries",
+    metadata,
+    sa.Column("daemon_id", sa.Text, primary_key=True),
+    sa.Column("newest_index", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far each daemon's registry has come: the index of its last change."""
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("daemon_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("registered_at", _Instant, nullable=False),
+    sa.Column("is_static", sa.Boolean, nullable=False),
+    sa.Column("registration", sa.Text, nullable=False),
+    sa.Column("endpoints", sa.Text, nullable=False),
+    sa.Column("draining", sa.Boolean, nullable=False),
+    sa.Column("expired", sa.Boolean, nullable=False),
+    sa.Column("stale", sa.Boolean, nullable=False),
+    sa.Column("verdict", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Instances of services, each in the registry of one daemon. ``registration`` and ``endpoints`` are JSON;
+``generation`` is the registry's index when it was registered. Leases are kept in memory; that one ran out stands
+here."""

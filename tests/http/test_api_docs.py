@@ -9,7 +9,6 @@ from random import Random
 
 import attrs
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.api.app import ROUTES
 from econeura_daemon.server import PROBLEMS
@@ -153,7 +152,7 @@ async def test_every_example_answers_as_it_is_shown(autojump_clock):
                 assert_like(example.answer, await first_event(world, url), where)
                 continue
             answer = await world.client.request(method, url, headers=headers, content=body)
-            await wait_all_tasks_blocked()
+            await trio.sleep(1)  # deliveries are sent, instances probed
             assert answer.status_code == example.status, f"{where}: {answer.text}"
             if example.kind is None:
                 assert answer.content == b"", where

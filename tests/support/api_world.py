@@ -8,9 +8,11 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.probes import Outcome, ProbeResult, open_prober
+from econeura_daemon.registry import open_registry
 from econeura_daemon.server import Peer
 from econeura_daemon.server.connection import Drain
 from econeura_daemon.server.gate import Gate
@@ -33,6 +35,12 @@ class TrioClock:
 
     def now(self):
         return ORIGIN + self.shift + timedelta(seconds=self._trio.current_time() - self._origin)
+
+
+async def well(_registration, _check):
+    """Find every instance well."""
+    await trio.lowlevel.checkpoint()
+    return ProbeResult(outcome=Outcome.PASS, detail="HTTP 200")
 
 
 class NoTokens:
@@ -76,8 +84,8 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(store, *, settings=None, tokens=None, log=None, auth_required=False):
-    """Open the API over ``store``, behind the layers, with an in-process client."""
+async def open_world(store, *, settings=None, tokens=None, log=None, auth_required=False, probe=well):
+    """Open the API over ``store``, behind the layers, with an in-process client; ``probe`` finds instances well."""
     settings = settings or Settings()
     clock, rng = TrioClock(), Random(7)
     policies = Policies(settings.webhooks)
@@ -85,44 +93,53 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     lanes = Lanes(16)
     fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
     log = log or EventLog(store, fan_out)
-    health = HealthBoard()
-    health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
-    metrics = Metrics()
-    services = Services(
-        settings=settings,
-        clock=clock,
-        rng=rng,
-        store=store,
-        log=log,
-        publisher=Publisher(store, log, clock, rng),
-        subscriptions=Subscriptions(store=store, policies=policies, claimant=claimant, clock=clock, rng=rng),
-        deliveries=Deliveries(store),
-        health=health,
-        metrics=metrics,
-    )
-    app = create_app(services)
-    drain = Drain()
-    tokens = tokens or NoTokens()
-    limit = settings.http.max_concurrent_requests
-    stack = Gate(
-        app,
-        settings.http,
-        clock=clock,
-        rng=rng,
-        drain=drain,
-        telemetry=metrics,
-        tokens=tokens,
-        auth_required=auth_required,
-        scope_of=scope_of,
-        host_names=["localhost:3001"],
-        slots=Slots(limit, limit),
-        access_log=False,
-        hot=hot_routes(services),
-    )
-    asgi = from_this_machine(stack)
-    transport = httpx.ASGITransport(app=asgi)
-    async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
-        yield World(services, app, asgi, drain, clock, client, lanes, claimant, policies, fan_out)
+    async with (
+        open_registry(
+            store=store, log=log, settings=settings.discovery, daemon_id="daemon", clock=clock, rng=rng
+        ) as registry,
+        open_prober(registry=registry, probe=probe, clock=clock, rng=rng, max_in_flight=16) as prober,
+    ):
+        health = HealthBoard()
+        health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
+        metrics = Metrics()
+        services = Services(
+            settings=settings,
+            clock=clock,
+            rng=rng,
+            store=store,
+            log=log,
+            publisher=Publisher(store, log, clock, rng),
+            subscriptions=Subscriptions(
+                store=store, policies=policies, claimant=claimant, clock=clock, rng=rng
+            ),
+            deliveries=Deliveries(store),
+            discovery=Discovery(registry=registry, prober=prober),
+            health=health,
+            metrics=metrics,
+        )
+        app = create_app(services)
+        drain = Drain()
+        tokens = tokens or NoTokens()
+        limit = settings.http.max_concurrent_requests
+        stack = Gate(
+            app,
+            settings.http,
+            clock=clock,
+            rng=rng,
+            drain=drain,
+            telemetry=metrics,
+            tokens=tokens,
+            auth_required=auth_required,
+            scope_of=scope_of,
+            host_names=["localhost:3001"],
+            slots=Slots(limit, limit),
+            access_log=False,
+            hot=hot_routes(services),
+        )
+        asgi = from_this_machine(stack)
+        transport = httpx.ASGITransport(app=asgi)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+            yield World(services, app, asgi, drain, clock, client, lanes, claimant, policies, fan_out)
 
 
 @asynccontextmanager

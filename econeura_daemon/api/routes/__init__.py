@@ -1,8 +1,15 @@
 """One file of routes a feature; each route is a few lines."""
 
-from econeura_daemon.api.routes import deliveries, events, operations, stream, subscriptions
+from econeura_daemon.api.routes import deliveries, events, operations, services, stream, subscriptions
 
-GROUPS = [operations.routes, events.routes, stream.routes, subscriptions.routes, deliveries.routes]
+GROUPS = [
+    operations.routes,
+    services.routes,
+    events.routes,
+    stream.routes,
+    subscriptions.routes,
+    deliveries.routes,
+]
 
-HOT = events.HOT
+HOT = {**events.HOT, **services.HOT}
 """Those that `server` serves itself."""

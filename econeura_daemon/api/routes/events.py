@@ -5,7 +5,7 @@ from quart import Response
 
 from econeura_daemon import server
 from econeura_daemon.api.context import trace_of
-from econeura_daemon.api.hot import Views, from_quart, key_of, read_json, reply_once
+from econeura_daemon.api.hot import Hot, Views, from_quart, key_of, read_json, reply_once
 from econeura_daemon.api.idempotency import Answer, Deed
 from econeura_daemon.api.parameters import EVENT_PATTERN, SINCE, UNTIL
 from econeura_daemon.api.queries import CURSOR, LIMIT
@@ -122,7 +122,10 @@ async def _publish(
     )
 
 
-HOT: Views = {("POST", "/v1/events"): _publish_event, ("POST", "/v1/events/batch"): _publish_batch}
+HOT: Views = {
+    ("POST", "/v1/events"): Hot(_publish_event),
+    ("POST", "/v1/events/batch"): Hot(_publish_batch),
+}
 
 
 @routes.add(

@@ -1,0 +1,354 @@
+"""Service discovery: who is there, how they are, and word when that changes."""
+
+import re
+from typing import Any
+
+from quart import Response
+
+from econeura_daemon import server
+from econeura_daemon.api.bodies import idempotency_key, read_body
+from econeura_daemon.api.hot import Hot, Views, from_quart
+from econeura_daemon.api.hot import reply as hot_reply
+from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.queries import MAX_LOG_CURSOR, Parameter, choice_of, integer, parse_query
+from econeura_daemon.api.replies import reply, reply_once
+from econeura_daemon.api.routing import Answered, Routes, current_query
+from econeura_daemon.api.schemas import (
+    COUNT,
+    INSTANT,
+    STRING,
+    listed,
+    nullable,
+    obj,
+    ref,
+    values_of,
+    whole_list_of,
+)
+from econeura_daemon.api.services import Services, services
+from econeura_daemon.core.errors import ConflictError
+from econeura_daemon.core.jsons import dumps
+from econeura_daemon.core.phrases import shortened
+from econeura_daemon.registry import EndpointBody, Query, Registered, RegisterService
+from econeura_daemon.registry.model import Instance, Status
+from econeura_daemon.server import Request, Scope
+
+routes = Routes("Services")
+
+_COLLECTION = "/v1/services"
+_ONE = "/v1/services/{id}"
+_HEARTBEAT = "/v1/services/{id}/heartbeat"
+_WRITE_PROBLEMS = ("store-full", "store-unavailable", "outcome-unknown")
+
+INDEX_HEADER = "X-Econeura-Index"
+DEFAULT_WAIT = 300.0
+MAX_WAIT = 600.0
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_METHOD = re.compile(r"[A-Z]{1,16}")
+
+
+def _wait(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1
+    if not 0 <= seconds <= MAX_WAIT:
+        raise ValueError(
+            f"expected a duration such as 500ms, 30s or 5m, at most 10m, got {shortened(text)!r}"
+        )
+    return seconds
+
+
+def _slug(text: str) -> str:
+    if not text or len(text) > 64 or not text.isprintable():
+        raise ValueError(f"expected a service type, got {shortened(text)!r}")
+    return text
+
+
+def _words(text: str) -> str:
+    if not text or len(text) > 128 or not text.isprintable():
+        raise ValueError(f"expected 1 to 128 characters, got {shortened(text)!r}")
+    return text
+
+
+def _method(text: str) -> str:
+    if _METHOD.fullmatch(text.upper()) is None:
+        raise ValueError(f"expected a method such as GET, got {shortened(text)!r}")
+    return text.upper()
+
+
+_one_status = choice_of(*(status.value for status in Status))
+
+TYPE: Parameter[str | None] = Parameter(
+    name="type", read=_slug, default=None, schema=STRING, doc="Only instances of this service."
+)
+STATUS: Parameter[Status | None] = Parameter(
+    name="status",
+    read=lambda text: Status(_one_status(text)),
+    default=None,
+    schema=values_of(Status),
+    doc="Only in this status.",
+)
+TAG: Parameter[str | None] = Parameter(
+    name="tag", read=_words, default=None, schema=STRING, doc="Only with this tag."
+)
+INDEX: Parameter[int | None] = Parameter(
+    name="index",
+    read=lambda text: integer(text, 0, MAX_LOG_CURSOR),
+    default=None,
+    schema=COUNT,
+    doc="`X-Econeura-Index` of the answer before: wait until this list is another one. One that is unknown or too "
+    "old is answered at once.",
+)
+WAIT: Parameter[float] = Parameter(
+    name="wait",
+    read=_wait,
+    default=DEFAULT_WAIT,
+    schema={"type": "string", "pattern": _DURATION.pattern, "default": "5m"},
+    doc="How long to wait at most, such as `30s`; at most `10m`.",
+)
+DESCRIPTION: Parameter[str | None] = Parameter(
+    name="description",
+    read=_words,
+    default=None,
+    schema=STRING,
+    doc="Stands in the description, in any case.",
+)
+METHOD: Parameter[str | None] = Parameter(
+    name="method", read=_method, default=None, schema=STRING, doc="Only with this method."
+)
+_LIST_QUERY = (TYPE, STATUS, TAG, INDEX, WAIT)
+
+
+def _detailed(on: Services, instance: Instance) -> dict[str, Any]:
+    """Show one instance: as lists do, and with its endpoints and how its last probe went."""
+    last = on.prober.last(instance.id)
+    return {
+        **on.registry.shown(instance),
+        "endpoints": [one.to_json() for one in instance.endpoints],
+        "lastProbe": None if last is None else last.to_json(),
+    }
+
+
+def _keep(registered: Registered) -> bytes:
+    instance = registered.instance
+    endpoints = [one.to_json() for one in instance.endpoints]
+    return dumps({**instance.to_json(instance.registered_at), "endpoints": endpoints})
+
+
+_REGISTRATION: Deed[Registered] = Deed(
+    status=lambda registered: 200 if registered.replaced else 201, keep=_keep, show=lambda kept: kept
+)
+
+
+@routes.add(
+    "POST",
+    _COLLECTION,
+    scope=Scope.PUBLISH,
+    body=RegisterService,
+    idempotent=True,
+    answers={
+        201: Answered("It is registered.", ref("Service")),
+        200: Answered("It is registered in place of the one that had this id.", ref("Service")),
+    },
+    problems=("conflict", *_WRITE_PROBLEMS),
+)
+async def register_service() -> Response:
+    """Register an instance, or replace the one of its id.
+
+    With `ttlMs` it promises to renew its lease within that time; with `check` the daemon probes it; with neither
+    it is probed over HTTP at `/health`. Replacing keeps a drain, and the verdict if address and check are the same.
+    """
+    command = await read_body(RegisterService)
+    on = services()
+    return reply_once(
+        await on.keys.once(
+            await idempotency_key(), _REGISTRATION, lambda also: on.registry.register(command, also)
+        )
+    )
+
+
+@routes.add(
+    "GET",
+    _COLLECTION,
+    scope=Scope.READ,
+    query=_LIST_QUERY,
+    answers={200: Answered("All that match.", whole_list_of(ref("Service")))},
+)
+async def list_services() -> Response:
+    """List instances, or wait until the list changes.
+
+    The whole list, never paged. Its `X-Econeura-Index`, given back as `index`, makes the call wait until an
+    instance that matches is added, changed or removed, or `wait` is over.
+    """
+    return await from_quart(_list_services)
+
+
+async def _list_services(on: Services, request: Request) -> server.Response:
+    asked = parse_query(request.query, _LIST_QUERY)
+    query = Query(asked[TYPE], asked[STATUS], asked[TAG])
+    index = asked[INDEX]
+    together = None
+    if index is not None and not on.registry.watches.has_changed(query, index):
+        request.context.long_lived()
+        together = await on.registry.watch(query, index, asked[WAIT])
+    if together is None:
+        at, data = _rendered(on, query)
+    else:
+        if together.rendered is None:
+            together.rendered = _rendered(on, query)
+        at, data = together.rendered
+    return hot_reply(on, data, [(INDEX_HEADER.lower().encode(), b"%d" % at)])
+
+
+def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
+    registry = on.registry
+    items = [registry.shown(instance) for instance in registry.find(query)]
+    return registry.index, dumps({"items": items, "nextCursor": None})
+
+
+@routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The instance.", ref("Service"))})
+async def get_service(key: str) -> Response:
+    """Read one instance."""
+    return reply(_detailed(services(), services().registry.get(key)))
+
+
+@routes.add(
+    "DELETE",
+    _ONE,
+    scope=Scope.PUBLISH,
+    answers={200: Answered("It is gone for good.", obj(id=STRING, deregistered={"type": "boolean"}))},
+    problems=("conflict", *_WRITE_PROBLEMS),
+)
+async def deregister_service(key: str) -> Response:
+    """Deregister an instance.
+
+    That is final: what is still under way for it, a heartbeat or a probe, does not bring it back.
+    """
+    registry = services().registry
+    if registry.get(key).is_static:
+        raise ConflictError(f"The service {key!r} is declared in the configuration")
+    await registry.deregister(key)
+    return reply({"id": key, "deregistered": True})
+
+
+@routes.add(
+    "PUT",
+    _HEARTBEAT,
+    scope=Scope.PUBLISH,
+    answers={
+        200: Answered(
+            "The lease is renewed.",
+            obj(
+                id=STRING,
+                status=values_of(Status),
+                ttlMs=nullable({"type": "integer"}),
+                lastHeartbeat=INSTANT,
+            ),
+        )
+    },
+)
+async def renew_service(key: str) -> Response:  # noqa: ARG001 - the hot route reads it from the path
+    """Renew an instance's lease.
+
+    404 tells the registrant to register again. Without a lease it changes nothing. A body is not looked at.
+    """
+    return await from_quart(_renew)
+
+
+async def _renew(on: Services, request: Request) -> server.Response:
+    key = request.path.split("/")[3]
+    return hot_reply(on, dumps(on.registry.renew(key)))
+
+
+@routes.add(
+    "PUT",
+    "/v1/services/{id}/drain",
+    scope=Scope.ADMIN,
+    answers={200: Answered("It is in maintenance.", ref("Service"))},
+    problems=_WRITE_PROBLEMS,
+)
+async def drain_service(key: str) -> Response:
+    """Begin maintenance: the instance finishes what it began and gets nothing new."""
+    on = services()
+    return reply(_detailed(on, await on.registry.drain(key, draining=True)))
+
+
+@routes.add(
+    "DELETE",
+    "/v1/services/{id}/drain",
+    scope=Scope.ADMIN,
+    answers={200: Answered("It is in service again.", ref("Service"))},
+    problems=_WRITE_PROBLEMS,
+)
+async def undrain_service(key: str) -> Response:
+    """End maintenance: the instance's lease and check count again."""
+    on = services()
+    return reply(_detailed(on, await on.registry.drain(key, draining=False)))
+
+
+@routes.add(
+    "GET",
+    "/v1/services/{id}/endpoints",
+    scope=Scope.READ,
+    answers={200: Answered("What the instance offers.", listed(ref("Endpoint")))},
+)
+async def get_endpoints(key: str) -> Response:
+    """List the routes that an instance offers."""
+    return reply([one.to_json() for one in services().registry.get(key).endpoints])
+
+
+@routes.add(
+    "PUT",
+    "/v1/services/{id}/endpoints",
+    scope=Scope.PUBLISH,
+    body=tuple[EndpointBody, ...],
+    answers={200: Answered("What the instance offers now.", listed(ref("Endpoint")))},
+    problems=_WRITE_PROBLEMS,
+)
+async def put_endpoints(key: str) -> Response:
+    """Replace the routes that an instance offers."""
+    bodies: tuple[EndpointBody, ...] = await read_body(tuple[EndpointBody, ...])
+    instance = await services().registry.put_endpoints(key, bodies)
+    return reply([one.to_json() for one in instance.endpoints])
+
+
+@routes.add(
+    "GET",
+    "/v1/endpoints",
+    scope=Scope.READ,
+    query=(DESCRIPTION, METHOD, TYPE),
+    answers={200: Answered("All that match.", whole_list_of(ref("FoundEndpoint")))},
+)
+async def find_endpoints() -> Response:
+    """Find an endpoint over all instances."""
+    query = current_query()
+    found = services().registry.find_endpoints(
+        description=query[DESCRIPTION], method=query[METHOD], type=query[TYPE]
+    )
+    items = [
+        {
+            "serviceId": one.instance.id,
+            "type": one.instance.type,
+            "status": one.instance.status.value,
+            **one.endpoint.to_json(),
+        }
+        for one in found
+    ]
+    return reply({"items": items, "nextCursor": None})
+
+
+@routes.add(
+    "GET",
+    "/v1/discovery/stats",
+    scope=Scope.READ,
+    answers={200: Answered("Counts.", ref("DiscoveryStats"))},
+)
+async def read_discovery_stats() -> Response:
+    """Count instances by status and type."""
+    return reply(services().registry.stats())
+
+
+HOT: Views = {
+    ("GET", _COLLECTION): Hot(_list_services, takes_query=True, waits=True),
+    ("PUT", _HEARTBEAT): Hot(_renew),
+}

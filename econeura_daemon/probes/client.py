@@ -1,0 +1,212 @@
+"""One probe: a new connection, a whole deadline, and a value whatever happens.
+
+The connections are the prober's own: internal networks may be probed that webhooks must not reach, so the two share
+nothing. What carries no service stays refused: cloud metadata and link-local addresses, multicast, what is reserved.
+A registrant chooses where a probe goes and reads what comes back.
+"""
+
+import logging
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from urllib.parse import urljoin, urlsplit
+
+import attrs
+import httpx
+import trio
+
+from econeura_daemon._version import VERSION
+from econeura_daemon.core.errors import EgressRefusedError
+from econeura_daemon.probes.model import MAX_OUTPUT, Outcome, ProbeResult
+from econeura_daemon.registry.model import Check, CheckKind, Registration
+from econeura_daemon.wire import AnswerTooLargeError, EgressGuard, header_lines, request_line
+from econeura_daemon.wire.connect import Connector, MakeContext
+from econeura_daemon.wire.connection import Connection
+from econeura_daemon.wire.exchange import Exchange, StaleError
+from econeura_daemon.wire.resolver import Resolve, open_resolver
+
+logger = logging.getLogger(__name__)
+
+Probe = Callable[[Registration, Check], Awaitable[ProbeResult]]
+"""Makes one probe. Nothing but `trio.Cancelled` is ever raised."""
+
+USER_AGENT = f"econeura-daemon/{VERSION} (health probe)"
+MAX_READ = 64 * 1024
+"""Bytes of one answer, its head included."""
+MAX_REDIRECTS = 3
+"""That stay on the host, within the one deadline."""
+_SHOWN = 60
+
+INTERNAL = tuple(
+    ip_network(network)
+    for network in (
+        "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7",
+    )
+)  # fmt: skip
+"""What may be probed beside the public internet: RFC 1918, RFC 6598, RFC 4193, loopback."""
+_METADATA = EgressGuard()
+_NEVER = tuple(ip_network(network) for network in ("100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::254/128"))
+"""Metadata services that stand in those networks: see `wire.egress`."""
+
+
+class ProbeGuard(EgressGuard):
+    """Tells which addresses may be probed."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERNAL)
+
+    def check(self, address: IPv4Address | IPv6Address) -> None:
+        """Return if ``address`` may be probed. Raises `EgressRefusedError`."""
+        if any(address in network for network in _NEVER):
+            raise EgressRefusedError(f"the address {address} is never probed: a cloud's metadata service")
+        try:
+            super().check(address)
+        except EgressRefusedError as refusal:
+            reason = str(refusal).partition(";")[0].replace("may not be called", "is never probed")
+            raise EgressRefusedError(reason) from None
+
+
+@attrs.frozen
+class _Answer:
+    status: int
+    location: str | None
+    output: bytes
+
+
+class ProbeClient:
+    """Probes over HTTP and TCP."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    async def probe(self, said: Registration, check: Check) -> ProbeResult:
+        """Make one probe and tell how it went; see `Probe`."""
+        detail = f"no answer within {check.timeout_ms} ms"
+        try:
+            with trio.move_on_after(check.timeout_ms / 1000):
+                return await (self._connect(said) if check.kind is CheckKind.TCP else self._get(said, check))
+        except EgressRefusedError as refusal:
+            detail = str(refusal)
+        except StaleError as lost:
+            detail = str(lost.reason)
+        except httpx.TransportError as failure:
+            detail = str(failure) or type(failure).__name__
+        except Exception as bug:
+            logger.exception("a probe failed inside the daemon", extra={"service": said.id})
+            detail = f"the daemon could not probe it: {type(bug).__name__}"
+        return _failed(detail)
+
+    async def _connect(self, said: Registration) -> ProbeResult:
+        (await self._connector.open_tcp(said.host, said.port)).close()
+        return ProbeResult(outcome=Outcome.PASS, detail="it accepts connections")
+
+    async def _get(self, said: Registration, check: Check) -> ProbeResult:
+        path = check.path
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._ask(said, path)
+            if answer.location is None or not 300 <= answer.status < 400:
+                return _judged(answer)
+            onward = _on_the_host(said, path, answer.location)
+            if onward is None:
+                return _failed(f"HTTP {answer.status} leads off the host, to {answer.location[:200]!r}")
+            path = onward
+        return _failed(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _ask(self, said: Registration, path: str) -> _Answer:
+        name = said.server_name or said.host
+        connection = Connection(await self._open(said, name))
+        try:
+            exchange = Exchange(connection, max_bytes=MAX_READ)
+            head = request_line(b"GET", path.encode("ascii")) + header_lines(
+                (
+                    (b"Host", _authority(name, said).encode("ascii")),
+                    (b"User-Agent", USER_AGENT.encode("ascii")),
+                    (b"Accept", b"*/*"),
+                    (b"Accept-Encoding", b"identity"),
+                    (b"Connection", b"close"),
+                )
+            )
+            await exchange.send(head + b"\r\n")
+            await exchange.head()
+            output = await _read(exchange)
+        finally:
+            connection.close()
+        parser = exchange.parser
+        location = next((value for key, value in parser.headers if key.lower() == b"location"), None)
+        return _Answer(parser.status, None if location is None else location.decode("latin-1"), output)
+
+    async def _open(self, said: Registration, name: str) -> socket.socket:
+        connected = await self._connector.open_tcp(said.host, said.port)
+        if said.scheme != "https":
+            return connected
+        return await self._connector.start_tls(connected, name, await self._connector.context())
+
+
+async def _read(exchange: Exchange) -> bytes:
+    """Read the body to its end, or as much as is read of any; keep what is kept."""
+    kept = bytearray()
+    try:
+        while part := await exchange.more():
+            if len(kept) < MAX_OUTPUT:
+                kept += part[: MAX_OUTPUT - len(kept)]
+    except AnswerTooLargeError:
+        pass  # it has answered; what more it says is not read
+    return bytes(kept)
+
+
+def _judged(answer: _Answer) -> ProbeResult:
+    detail = f"HTTP {answer.status}"
+    said = answer.output.decode(errors="replace").strip().partition("\n")[0].strip()
+    if said:
+        detail += f" {said[:_SHOWN] + '…' if len(said) > _SHOWN else said!r}"
+    if 200 <= answer.status < 300:
+        outcome = Outcome.PASS
+        detail = f"HTTP {answer.status}"
+    else:
+        outcome = Outcome.WARNING if answer.status == 429 else Outcome.FAIL
+    return ProbeResult(outcome=outcome, detail=detail, output=answer.output)
+
+
+def _failed(detail: str) -> ProbeResult:
+    return ProbeResult(outcome=Outcome.FAIL, detail=detail)
+
+
+def _authority(name: str, said: Registration) -> str:
+    host = f"[{name}]" if ":" in name else name
+    default = {"http": 80, "https": 443}.get(said.scheme)
+    return host if said.port == default else f"{host}:{said.port}"
+
+
+def _on_the_host(said: Registration, path: str, location: str) -> str | None:
+    """Return the path that a redirect leads to, None if it leads elsewhere."""
+    scheme = "https" if said.scheme == "https" else "http"
+    here = f"{scheme}://{_authority(said.server_name or said.host, said)}"
+    try:
+        target = urlsplit(urljoin(here + path, location))
+        port = target.port or {"http": 80, "https": 443}.get(target.scheme)
+    except ValueError:
+        return None
+    same = (target.scheme, target.hostname, port) == (
+        scheme,
+        (said.server_name or said.host).lower(),
+        said.port,
+    )
+    if not same or not target.path.isascii() or not target.query.isascii():
+        return None
+    return (target.path or "/") + (f"?{target.query}" if target.query else "")
+
+
+@asynccontextmanager
+async def open_probe_client(
+    *, resolve: Resolve | None = None, make_context: MakeContext | None = None
+) -> AsyncGenerator[ProbeClient]:
+    """Offer the client for the length of the block.
+
+    ``resolve`` and ``make_context`` stand in for the system's resolver and its trusted certificates.
+    """
+    async with open_resolver() as system:
+        connector = Connector(
+            ProbeGuard(), resolve or system, *(() if make_context is None else (make_context,))
+        )
+        yield ProbeClient(connector)
