@@ -18,7 +18,9 @@ from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "order.paid", "data": {"n": 1}}
 SUBSCRIPTION = {"url": "https://receiver.example/hook", "events": ["*"]}
+SERVICE = {"type": "workers", "host": "127.0.0.1", "port": 4001, "ttlMs": 60_000}
 POSTS = [
+    ("/v1/services", SERVICE, {**SERVICE, "port": 4002}),
     ("/v1/events", EVENT, {"type": "other", "data": {}}),
     ("/v1/events/batch", {"events": [EVENT, EVENT]}, {"events": [EVENT]}),
     ("/v1/webhooks/subscriptions", SUBSCRIPTION, {**SUBSCRIPTION, "events": ["a"]}),
@@ -111,7 +113,7 @@ async def test_old_keys_are_forgotten_as_new_ones_come_in(world):
 async def test_while_the_first_is_under_way_the_second_is_a_409_that_may_come_back():
     async with open_inline_store() as store:
         gate = Gate(store)
-        async with open_world(gate) as world, trio.open_nursery() as nursery:
+        async with open_world(gate, registry_on=store) as world, trio.open_nursery() as nursery:
             answers = []
 
             async def first():
@@ -181,7 +183,7 @@ async def test_a_deed_whose_outcome_was_unknown_is_found_by_the_retry():
 
         gate = Forgetful(store)
         gate.after = True
-        async with open_world(gate) as world:
+        async with open_world(gate, registry_on=store) as world:
             lost = await world.post("/v1/events", EVENT, idempotency_key="k")
             assert lost.status_code == 500
             assert lost.json()["type"] == "/problems/outcome-unknown"
@@ -219,7 +221,10 @@ async def test_a_request_whose_client_left_is_done_once_and_answered_to_the_retr
 async def test_two_daemons_on_one_store_do_the_deed_once():
     async with open_inline_store() as store:
         gates = [Gate(store), Gate(store)]
-        async with open_world(gates[0]) as one, open_world(gates[1]) as other:
+        async with (
+            open_world(gates[0], registry_on=store) as one,
+            open_world(gates[1], registry_on=store) as other,
+        ):
             answers = []
 
             async def post(world):

@@ -133,6 +133,25 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await check("GET", "/v1/webhooks/deliveries/{id}", path=f"/v1/webhooks/deliveries/{delivery}", expect=200)
     await check("GET", "/v1/webhooks/stats", expect=200)
     await check("GET", "/health", expect=200)
+    check_body = {"kind": "tcp", "intervalMs": 100}
+    service = {"id": "s", "type": "db", "host": "::1", "port": 5432, "check": check_body, "tags": ["a"]}
+    await check("POST", "/v1/services", service, expect=201)
+    await check("POST", "/v1/services", {**service, "ttlMs": 1000, "metadata": {"a": [1]}}, expect=200)
+    await check("POST", "/v1/services", {**service, "type": "calls"}, expect=400)
+    await check("GET", "/v1/services", expect=200)
+    one_service = "/v1/services/{id}"
+    for method, below, status, body in (
+        ("GET", "", 200, None),
+        ("PUT", "/heartbeat", 200, None),
+        ("PUT", "/drain", 200, None),
+        ("DELETE", "/drain", 200, None),
+        ("PUT", "/endpoints", 200, [{"endpoint": "/a"}]),
+        ("GET", "/endpoints", 200, None),
+    ):
+        await check(method, one_service + below, body, f"/v1/services/s{below}", status)
+    await check("GET", "/v1/endpoints", expect=200)
+    await check("GET", "/v1/discovery/stats", expect=200)
+    await check("DELETE", one_service, path="/v1/services/s", expect=200)
     others = {"/livez", "/readyz", "/metrics", "/openapi.json", "/v1/stream"}
     assert checked | {("DELETE", one)} == {
         (route.method, route.path) for route in ROUTES if route.path not in others

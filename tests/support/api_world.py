@@ -70,7 +70,7 @@ class World:
 
     async def counts(self):
         """Return how many rows each table has that a request could write."""
-        names = ("events", "deliveries", "subscriptions", "idempotency_keys")
+        names = ("events", "deliveries", "subscriptions", "idempotency_keys", "instances")
 
         def work(connection):
             import sqlalchemy as sa
@@ -84,8 +84,13 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(store, *, settings=None, tokens=None, log=None, auth_required=False, probe=well):
-    """Open the API over ``store``, behind the layers, with an in-process client; ``probe`` finds instances well."""
+async def open_world(
+    store, *, settings=None, tokens=None, log=None, auth_required=False, probe=well, registry_on=None
+):
+    """Open the API over ``store``, behind the layers, with an in-process client; ``probe`` finds instances well.
+
+    ``registry_on``: the store of the registry, which is read at once, where ``store`` holds works back.
+    """
     settings = settings or Settings()
     clock, rng = TrioClock(), Random(7)
     policies = Policies(settings.webhooks)
@@ -95,7 +100,12 @@ async def open_world(store, *, settings=None, tokens=None, log=None, auth_requir
     log = log or EventLog(store, fan_out)
     async with (
         open_registry(
-            store=store, log=log, settings=settings.discovery, daemon_id="daemon", clock=clock, rng=rng
+            store=registry_on or store,
+            log=log,
+            settings=settings.discovery,
+            daemon_id="daemon",
+            clock=clock,
+            rng=rng,
         ) as registry,
         open_prober(registry=registry, probe=probe, clock=clock, rng=rng, max_in_flight=16) as prober,
     ):
