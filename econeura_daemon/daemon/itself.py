@@ -79,7 +79,12 @@ class Itself:
                 _log.warning("the daemon could not register itself: %s", error)
 
     async def _register(self, said: Registration) -> None:
-        await self._registry.enter(said, endpoints())
+        offered = endpoints()
+        found = self._registry.snapshot().resolve(said.type)
+        if any(one.registration == said and one.endpoints == offered for one in found):
+            self._registry.renew(said.id)  # as an earlier run left it: that is no news
+        else:
+            await self._registry.enter(said, offered)
 
 
 def endpoints() -> tuple[Endpoint, ...]:

@@ -225,8 +225,8 @@ async def test_a_token_opens_what_its_scopes_allow_and_is_asked_for_where_requir
         assert b"ECONEURA_TOKEN" in refused.stderr
         token_file = config.with_suffix(".token")
         token_file.write_text(reader["token"] + "\n")
-        assert await said(config, "events", "list", ECONEURA_TOKEN=reader["token"]) == []
-        assert await said(config, "events", "list", ECONEURA_TOKEN_FILE=str(token_file)) == []
+        assert await said(config, "events", "list", "--type", "a", ECONEURA_TOKEN=reader["token"]) == []
+        assert await said(config, "events", "list", "--type", "a", ECONEURA_TOKEN_FILE=str(token_file)) == []
         beyond = await cli(config, "events", "send", "a.b", "--token", reader["token"])
         assert beyond.returncode == 4
         assert reader["token"].encode() not in beyond.stderr
@@ -243,7 +243,7 @@ async def test_a_unix_socket_is_found_and_preferred(config, tmp_path):
     async with open_running_daemon(config):
         (status,) = await said(config, "status")
         assert status["url"] == f"unix:{socket}"
-        assert await said(config, "events", "list", "--url", f"unix:{socket}") == []
+        assert await said(config, "events", "list", "--type", "a", "--url", f"unix:{socket}") == []
 
 
 async def test_data_comes_from_a_file_or_standard_input(config, tmp_path):
@@ -251,7 +251,7 @@ async def test_data_comes_from_a_file_or_standard_input(config, tmp_path):
     async with open_running_daemon(config):
         await said(config, "events", "send", "a", "--data", f"@{tmp_path}/d.json")
         await said(config, "events", "send", "a", "--data", "-", stdin=b'{"from": "stdin"}')
-        found = await said(config, "events", "list")
+        found = await said(config, "events", "list", "--type", "a")
         assert [event["data"]["from"] for event in found] == ["stdin", "file"]
 
 
@@ -282,7 +282,7 @@ async def test_a_backup_is_restored_once_the_daemon_stopped(config, tmp_path):
     (versions,) = await said(config, "db", "migrate")
     assert versions["from"] == versions["to"] == report["newest"]
     async with open_running_daemon(config):
-        assert [event["id"] for event in await said(config, "events", "list")] == ["kept"]
+        assert [event["id"] for event in await said(config, "events", "list", "--type", "a")] == ["kept"]
 
 
 async def test_serve_tells_a_bad_configuration_and_a_held_state_directory_by_its_exit_code(config, tmp_path):
