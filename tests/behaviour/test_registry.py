@@ -1,0 +1,157 @@
+"""Leases, probes, preserve mode and watching, under a clock that jumps."""
+
+from datetime import timedelta
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from econeura_daemon.core.errors import NotFoundError
+from econeura_daemon.registry import CheckBody, Query
+from econeura_daemon.registry.model import Check, Health, Registration, Verdict, status_of
+from tests.support.clocks import TrioClock
+from tests.support.inline_store import open_inline_store
+from tests.support.registry_rig import FAIL, PASS, open_rig
+
+CHECK = CheckBody(interval_ms=1000)
+
+
+async def test_a_lease_expires_after_one_lease_and_not_before(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        await rig.register("a", ttl_ms=30_000)
+        await trio.sleep(20)
+        rig.registry.renew("a")
+        await trio.sleep(29.9)
+        assert rig.status("a") == "healthy"
+        await trio.sleep(0.2)
+        assert rig.status("a") == "unhealthy"
+        rig.registry.renew("a")
+        await trio.sleep(0.1)
+        assert rig.status("a") == "healthy"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_step_of_the_wall_clock_expires_nothing(autojump_clock, hours):
+    clock = TrioClock()
+    async with open_inline_store() as store, open_rig(store, clock) as rig:
+        await rig.register("a", ttl_ms=30_000)
+        clock.step(timedelta(hours=hours))
+        await trio.sleep(29)
+        assert rig.status("a") == "healthy"
+        await trio.sleep(2)
+        assert rig.status("a") == "unhealthy"
+
+
+async def test_the_first_result_decides_three_failures_flip_and_two_passes_flip_back(autojump_clock):
+    results = []
+
+    async def probe(_said, _check):
+        await trio.lowlevel.checkpoint()
+        seen.append(rig.status("a"))
+        return results.pop(0) if results else PASS
+
+    seen = []
+    async with open_inline_store() as store, open_rig(store, TrioClock(), probe) as rig:
+        results += [PASS, FAIL, FAIL, PASS, FAIL, FAIL, FAIL, PASS, PASS, PASS]
+        await rig.register("a", check=CHECK)
+        await trio.sleep(15)
+        assert seen[:10] == ["unknown", *["healthy"] * 6, *["unhealthy"] * 2, "healthy"]
+        assert (await rig.events("service.status_changed")) == ["service.status_changed"] * 3
+
+
+async def test_a_late_heartbeat_or_probe_does_not_bring_back_what_was_deregistered(autojump_clock):
+    answer = trio.Event()
+
+    async def probe(_said, _check):
+        with trio.CancelScope(shield=True):
+            await answer.wait()
+        return FAIL
+
+    async with open_inline_store() as store, open_rig(store, TrioClock(), probe) as rig:
+        await rig.register("a", check=CHECK)
+        await rig.register("b", ttl_ms=60_000)
+        await trio.sleep(1)
+        await rig.registry.deregister("a")
+        answer.set()
+        await trio.sleep(5)
+        with pytest.raises(NotFoundError):
+            rig.registry.renew("a")
+        with pytest.raises(NotFoundError):
+            rig.registry.get("a")
+        assert rig.status("b") == "healthy"
+
+
+async def test_of_fifty_the_ten_dead_are_gone_within_60_s_and_preserve_mode_ends(autojump_clock):
+    async def probe(said, _check):
+        await trio.lowlevel.checkpoint()
+        return FAIL if int(said.id) < 10 else PASS
+
+    async with open_inline_store() as store, open_rig(store, TrioClock(), probe) as rig:
+        for number in range(50):
+            await rig.register(str(number), ttl_ms=30_000)
+        was_active = False
+        for _ in range(60):
+            for number in range(10, 50):
+                rig.registry.renew(str(number))
+            await trio.sleep(1)
+            was_active |= rig.registry.leases.preserve_mode()
+        assert was_active
+        assert {rig.status(str(number)) for number in range(10)} == {"unhealthy"}
+        assert {rig.status(str(number)) for number in range(10, 50)} == {"healthy"}
+        await trio.sleep(5)
+        assert not rig.registry.leases.preserve_mode()
+
+
+async def test_a_restart_grants_a_lease_of_grace_and_the_index_goes_on(autojump_clock):
+    clock = TrioClock()
+    async with open_inline_store() as store:
+        async with open_rig(store, clock) as rig:
+            await rig.register("a", ttl_ms=30_000)
+            await rig.registry.drain("a", draining=True)
+            index = rig.registry.index
+            await trio.sleep(29)
+        async with open_rig(store, clock) as rig:
+            assert rig.registry.index > index
+            assert rig.status("a") == "draining"
+            await rig.registry.drain("a", draining=False)
+            await trio.sleep(29)
+            assert rig.status("a") == "healthy"
+            await trio.sleep(2)
+            assert rig.status("a") == "unhealthy"
+
+
+async def test_a_watcher_wakes_for_its_own_list_and_for_nothing_else(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        await rig.register("a", ttl_ms=3_600_000)
+        woken = []
+
+        async def watch():
+            woken.append(await rig.registry.watch(Query("web"), rig.registry.index, 600) is not None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await wait_all_tasks_blocked()
+            await rig.register("other", type="db", ttl_ms=3_600_000)
+            rig.registry.renew("a")
+            await rig.registry.put_endpoints("a", ())
+            await wait_all_tasks_blocked()
+            assert woken == []
+            await rig.registry.deregister("a")
+        assert woken == [True]
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        (Health(), "unknown"),
+        (Health(verdict=Verdict.HEALTHY), "healthy"),
+        (Health(verdict=Verdict.UNHEALTHY), "unhealthy"),
+        (Health(expired=True, verdict=Verdict.HEALTHY), "unhealthy"),
+        (Health(stale=True, verdict=Verdict.HEALTHY), "healthy"),
+        (Health(stale=True, verdict=Verdict.UNHEALTHY), "unhealthy"),
+        (Health(draining=True, expired=True, verdict=Verdict.UNHEALTHY), "draining"),
+    ],
+)
+def test_drain_comes_before_the_lease_before_the_check(health, expected):
+    said = Registration(id="a", name="a", type="web", host="h", port=1, ttl_ms=1, check=Check())
+    assert status_of(health, said)[0].value == expected
