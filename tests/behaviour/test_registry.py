@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.core.errors import NotFoundError
-from econeura_daemon.registry import CheckBody, Query
+from econeura_daemon.registry import CheckBody, EndpointBody, Query
 from econeura_daemon.registry.model import Check, Health, Registration, Verdict, status_of
 from tests.support.clocks import TrioClock
 from tests.support.inline_store import open_inline_store
@@ -81,6 +81,17 @@ async def test_a_late_heartbeat_or_probe_does_not_bring_back_what_was_deregister
         assert rig.status("b") == "healthy"
 
 
+async def test_what_was_found_out_about_an_earlier_registration_changes_nothing(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        first = await rig.register("a", ttl_ms=60_000)
+        await rig.registry.drain("a", draining=True)
+        second = await rig.register("a", ttl_ms=90_000)
+        assert second.health.draining
+        rig.registry.settler.want("a", first.generation, expired=True)
+        await trio.sleep(1)
+        assert not rig.registry.get("a").health.expired
+
+
 async def test_of_fifty_the_ten_dead_are_gone_within_60_s_and_preserve_mode_ends(autojump_clock):
     async def probe(said, _check):
         await trio.lowlevel.checkpoint()
@@ -133,7 +144,7 @@ async def test_a_watcher_wakes_for_its_own_list_and_for_nothing_else(autojump_cl
             await wait_all_tasks_blocked()
             await rig.register("other", type="db", ttl_ms=3_600_000)
             rig.registry.renew("a")
-            await rig.registry.put_endpoints("a", ())
+            await rig.registry.put_endpoints("a", (EndpointBody(endpoint="/x"),))
             await wait_all_tasks_blocked()
             assert woken == []
             await rig.registry.deregister("a")

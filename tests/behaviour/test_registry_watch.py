@@ -1,0 +1,94 @@
+"""No wake is missed and none is false: a watcher's own picture against the truth, over random interleavings."""
+
+import attrs
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from econeura_daemon.registry.model import Change, Health, Instance, Registration, Status
+from econeura_daemon.registry.watch import Query, Watches
+
+QUERIES = [Query(), Query("a"), Query("b"), Query("a", Status.DRAINING), Query("a", None, "x")]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "drain", "remove", "look"]),
+        st.integers(0, 3),
+        st.sampled_from("ab"),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+def made(key, index, kind, *, tagged):
+    said = Registration(
+        id=str(key), name="n", type=kind, host="h", port=1, ttl_ms=1, tags=("x",) if tagged else ()
+    )
+    return Instance(registration=said, generation=index, registered_at=0)
+
+
+def listed(instances, query):
+    return {key: one for key, one in instances.items() if query.matches(one)}
+
+
+@given(STEPS)
+def test_every_watcher_holds_the_truth_after_every_change_and_wakes_only_for_its_list(steps):
+    async def main():
+        watches, instances = Watches(0), {}
+        pictures = [listed(instances, query) for query in QUERIES]
+        wakes = [0] * len(QUERIES)
+
+        async def watch(place, query):
+            index = watches.index
+            while True:
+                await watches.wait(query, index, 3600)
+                index = watches.index
+                wakes[place] += 1
+                pictures[place] = listed(instances, query)
+
+        async with trio.open_nursery() as nursery:
+            for place, query in enumerate(QUERIES):
+                nursery.start_soon(watch, place, query)
+            await trio.testing.wait_all_tasks_blocked()
+            expected = [0] * len(QUERIES)
+            changed = [False] * len(QUERIES)
+            for deed, key, kind, flag in [*steps, ("look", 0, "a", False)]:
+                if deed == "look":
+                    await trio.testing.wait_all_tasks_blocked()
+                    for place, query in enumerate(QUERIES):
+                        assert pictures[place] == listed(instances, query), query
+                        expected[place] += changed[place]
+                    assert wakes == expected
+                    changed = [False] * len(QUERIES)
+                    continue
+                before, index = instances.get(key), watches.index + 1
+                if deed == "put":
+                    after = made(key, index, kind, tagged=flag)
+                elif before is None:
+                    continue
+                else:
+                    after = None if deed == "remove" else before.with_health(Health(draining=flag))
+                if after is None:
+                    del instances[key]
+                else:
+                    instances[key] = after
+                change = Change(index, before, after)
+                watches.note(change)
+                for place, query in enumerate(QUERIES):
+                    matched = query.matches(before) or query.matches(after)
+                    changed[place] |= matched and (before != after)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_an_index_that_is_unknown_or_too_old_is_answered_at_once():
+    watches = Watches(10)
+    assert watches.has_changed(Query(), 9)
+    assert watches.has_changed(Query(), 11)
+    assert not watches.has_changed(Query(), 10)
+    for index in range(11, 11 + 4097):
+        watches.note(Change(index, None, attrs.evolve(made(1, index, "b", tagged=False))))
+    assert not watches.has_changed(Query("a"), 11)
+    assert watches.has_changed(Query("a"), 10)
+    assert watches.has_changed(Query("b"), 11)
