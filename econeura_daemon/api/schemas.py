@@ -10,9 +10,10 @@ from typing import Any, Union, get_args, get_origin
 
 import attrs
 
+from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.core.structuring import Unset, key_of
 from econeura_daemon.probes.model import Outcome
-from econeura_daemon.registry.model import CheckKind, Status
+from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
 
 Schema = dict[str, Any]

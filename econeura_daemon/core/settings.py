@@ -9,6 +9,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 
+from econeura_daemon.core.errors import Flaw, InvalidInputError
+from econeura_daemon.core.hosts import ascii_host, literal_address
+from econeura_daemon.core.instances import ID, OWN_ID, InstanceBody, check_host, check_slug, check_type
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
@@ -20,18 +23,18 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-_SLUG = r"[a-z0-9][a-z0-9_-]{0,63}"
 _RESERVED_TYPES = ("calls", "faults")
 """Path segments of the mesh's own routes, so no service types."""
+_LONGEST_ADDRESS = 39
+"""Characters, of IPv6."""
 
-_check_slug = matching(_SLUG, "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit")
 _check_bind = matching(
     r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):[0-9]{1,5}|unix:\S.*|fd://[0-9]+",
     "host:port, [IPv6]:port, unix:PATH or fd://N",
 )
 
 
-_check_host = matching(
+_check_host_pattern = matching(
     r"\*|(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+",
     "a host's name, *.name for every host below it, or *",
 )
@@ -157,11 +160,11 @@ class WebhookSettings:
     timeout_ms: int = attrs.field(default=15 * SECOND, validator=between(10, 10 * MINUTE))
     """One attempt, from look-up to the end of the answer."""
     connect_timeout_ms: int = attrs.field(default=5 * SECOND, validator=between(10, 10 * MINUTE))
-    http2_hosts: tuple[str, ...] = attrs.field(default=(), validator=each(_check_host))
+    http2_hosts: tuple[str, ...] = attrs.field(default=(), validator=each(_check_host_pattern))
     """Hosts to which HTTP/2 is offered, under TLS: names, ``*.example.org``, ``*``."""
     proxy: str | None = attrs.field(default=None, repr=False, validator=optional(_check_proxy))
     """``http://[user:password@]host:port``: through whom ``proxy_hosts`` are called."""
-    proxy_hosts: tuple[str, ...] = attrs.field(default=("*",), validator=each(_check_host))
+    proxy_hosts: tuple[str, ...] = attrs.field(default=("*",), validator=each(_check_host_pattern))
     tolerance_ms: int = attrs.field(default=5 * MINUTE, validator=between(SECOND, DAY))
     """How far the timestamp of an inbound webhook may be off."""
     lease_ms: int = attrs.field(default=60 * SECOND, validator=between(2 * SECOND, HOUR))
@@ -180,8 +183,12 @@ class DiscoverySettings:
     """Between two probes of an instance that does not say its own."""
     max_probes: int = attrs.field(default=256, validator=between(1, 10_000))
     """Probes that run at once."""
-    service_type: str = attrs.field(default="api", validator=_check_slug)
+    resolve_interval_ms: int = attrs.field(default=30 * SECOND, validator=between(100, HOUR))
+    """Between two look-ups of the names of services that say ``resolve``."""
+    service_type: str = attrs.field(default="api", validator=check_type)
     """As what the daemon registers itself."""
+    advertised_host: str | None = attrs.field(default=None, validator=optional(check_host))
+    """Where it registers itself; none: at the first address that it listens on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -211,14 +218,55 @@ class MeshSettings:
 class WorkersSettings:
     """The integration with workers services; their timeouts and retries are ``mesh.<service_type>``."""
 
-    service_type: str = attrs.field(default="workers", validator=_check_slug)
+    service_type: str = attrs.field(default="workers", validator=check_type)
 
 
 def _check_mesh(_instance: object, _field: object, value: dict[str, MeshSettings]) -> None:
     for service_type in value:
         if service_type in _RESERVED_TYPES:
             raise ValueError(f"{service_type!r} is reserved and no service type")
-        _check_slug(None, attrs.fields(WorkersSettings).service_type, service_type)
+        check_slug(None, attrs.fields(WorkersSettings).service_type, service_type)
+
+
+def _check_resolve(service: "ServiceSettings", _field: object, value: bool) -> None:  # noqa: FBT001 - the key's
+    if value and literal_address(service.host) is not None:
+        raise ValueError(f"only a name can be resolved, and {service.host!r} is an address")
+
+
+@attrs.frozen(kw_only=True)
+class ServiceSettings(InstanceBody):
+    """A static service: an instance that the configuration declares, or one for each address of a name."""
+
+    resolve: bool = attrs.field(default=False, validator=_check_resolve)
+    """Look the host's addresses up, again and again; each is an instance."""
+
+    @property
+    def key(self) -> str:
+        """Its id, the same from start to start also where none is given: made of type, host and port."""
+        return self.id or f"{self.type}-{ascii_host(self.host.lower()).removesuffix('.')}-{self.port}"
+
+    def instance_id(self, address: str) -> str:
+        """Return the id of the instance at one of its addresses, if it says ``resolve``."""
+        return f"{self.key}-{address}"
+
+
+def _check_services(_instance: object, _field: object, value: tuple[ServiceSettings, ...]) -> None:
+    seen = {OWN_ID: "the daemon's own registration"}
+    flaws = []
+    for index, service in enumerate(value):
+        longest = service.instance_id("f" * _LONGEST_ADDRESS) if service.resolve else service.key
+        message = None
+        if service.key in seen:
+            origin = "" if service.id else " (made of type, host and port)"
+            message = f"the id {service.key!r}{origin} is that of {seen[service.key]} already"
+        elif ID.fullmatch(longest) is None:
+            what = "an id" if service.id is None else "a shorter id"
+            message = f"{what} is needed: with it, {longest!r} has more than 128 characters"
+        if message is not None:
+            flaws.append(Flaw(f"$[{index}].id", message))
+        seen.setdefault(service.key, f"services[{index}]")
+    if flaws:
+        raise InvalidInputError(flaws)
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +282,8 @@ class Settings:
     discovery: DiscoverySettings = DiscoverySettings()
     mesh: dict[str, MeshSettings] = attrs.field(factory=dict, validator=_check_mesh)
     workers: WorkersSettings = WorkersSettings()
+    services: tuple[ServiceSettings, ...] = attrs.field(default=(), validator=_check_services)
+    """Static services: only a file can say them."""
 
     def mesh_of(self, service_type: str) -> MeshSettings:
         """Return how services of one type are called: as their own section says, else ``mesh.default``."""

@@ -105,7 +105,7 @@ def toml_layer(text: str, file: str) -> Layer:
     return layer
 
 
-_TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
+_TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
     r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
@@ -115,6 +115,7 @@ _KEY_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 def _lines_of(text: str) -> dict[str, int]:
     """Find the line of each key and table of a valid TOML text, by path. tomllib does not tell."""
     lines: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     table = "$"
     string_end = None
     for number, line in enumerate(text.splitlines(), 1):
@@ -122,7 +123,7 @@ def _lines_of(text: str) -> dict[str, int]:
             string_end = None if string_end in line else string_end
             continue
         if header := _TABLE.match(line):
-            *_, table = paths = _key_paths("$", header[1])
+            *_, table = paths = _table_paths(header[2], lengths, is_item=header[1] == "[[")
             lines = {**dict.fromkeys(paths, number), **lines}
         elif key := _KEY.match(line):
             lines = {**dict.fromkeys(_key_paths(table, key[1]), number), **lines}
@@ -130,10 +131,34 @@ def _lines_of(text: str) -> dict[str, int]:
     return lines
 
 
+def _table_paths(key: str, lengths: dict[str, int], *, is_item: bool) -> list[str]:
+    """Return the paths of a table and of what holds it, outermost first.
+
+    ``lengths``: of the arrays of tables so far, by path; ``is_item``: the table is one more of such an array.
+    """
+    *holders, last = _parts(key)
+    paths = []
+    path = "$"
+    for part in holders:
+        path += part
+        paths.append(path)
+        if path in lengths:
+            path += f"[{lengths[path] - 1}]"
+    path += last
+    paths.append(path)
+    if is_item:
+        lengths[path] = lengths.get(path, 0) + 1
+        paths.append(f"{path}[{lengths[path] - 1}]")
+    return paths
+
+
 def _key_paths(above: str, key: str) -> list[str]:
     """Return the paths of a dotted key and of the tables that it implies."""
-    parts = (child_path(part.strip("\"'"))[1:] for part in _KEY_PART.findall(key))
-    return list(itertools.accumulate(parts, initial=above))[1:]
+    return list(itertools.accumulate(_parts(key), initial=above))[1:]
+
+
+def _parts(key: str) -> list[str]:
+    return [child_path(part.strip("\"'"))[1:] for part in _KEY_PART.findall(key)]
 
 
 # --- the environment

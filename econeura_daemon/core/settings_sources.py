@@ -32,7 +32,7 @@ from econeura_daemon.core.settings_layers import (
     secret_file_variables,
     toml_layer,
 )
-from econeura_daemon.core.settings_tree import flatten
+from econeura_daemon.core.settings_tree import flatten, service_name
 from econeura_daemon.core.structuring import structure_settings
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -162,8 +162,12 @@ def _located(settings: Settings, sources: Sources) -> Settings:
 
 
 def _origins(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
-    origins = {}
-    for name in flatten(settings):
+    file = layers[0]
+    origins = {
+        service_name(service): file.origin_of(f"$.services[{index}]") or ""
+        for index, service in enumerate(settings.services)
+    }
+    for name in flatten(attrs.evolve(settings, services=())):
         path = name.split(".")
         places = [path, ["mesh", "default", *path[2:]]] if path[0] == "mesh" else [path]
         for place, layer in itertools.product(places, reversed(layers)):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import attrs
 
-from econeura_daemon.core.settings import MeshSettings, Settings
+from econeura_daemon.core.settings import MeshSettings, ServiceSettings, Settings
 
 ANY_TYPE = "*"
 """Stands in a path for the service type: ``mesh.*.retries``."""
@@ -73,6 +73,8 @@ def _settings_of(cls: type, above: tuple[str, ...]) -> Iterator[Setting]:
     attrs.resolve_types(cls)
     for field in attrs.fields(cls):
         path = (*above, field.name)
+        if field.name == "services" and not above:
+            continue  # a list of tables, which no variable can hold
         if field.name == "mesh" and not above:
             yield from _settings_of(MeshSettings, (*path, ANY_TYPE))
         elif isinstance(field.type, type) and attrs.has(field.type):
@@ -82,7 +84,10 @@ def _settings_of(cls: type, above: tuple[str, ...]) -> Iterator[Setting]:
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
-    """Return the value of each setting by its name; for the mesh one entry a type that has a section."""
+    """Return the value of each setting by its name; for the mesh one entry a type that has a section.
+
+    A static service is one entry, ``services.<id>``.
+    """
     return dict(_values_of(settings, ""))
 
 
@@ -95,8 +100,15 @@ def _values_of(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         elif name == "mesh":
             for service_type, section in value.items():
                 yield from _values_of(section, f"mesh.{service_type}.")
+        elif name == "services":
+            yield from ((service_name(service), service) for service in value)
         else:
             yield name, value
+
+
+def service_name(service: ServiceSettings) -> str:
+    """Return how a static service is called among the settings."""
+    return f"services.{service.key}"
 
 
 def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
@@ -106,6 +118,9 @@ def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
         return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"//\1:***@", value))
     if setting is not None and setting.secret:
         return None if value is None else "***"
+    if isinstance(value, ServiceSettings):
+        host = f"[{value.host}]" if ":" in value.host else value.host
+        return f"{value.type} at {value.scheme}://{host}:{value.port}"
     if isinstance(value, tuple):
         return [str(item) for item in value]
     plain: str | int | bool | None = value

@@ -18,8 +18,9 @@ import trio
 
 from econeura_daemon._version import VERSION
 from econeura_daemon.core.errors import EgressRefusedError
+from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes.model import MAX_OUTPUT, Outcome, ProbeResult
-from econeura_daemon.registry.model import Check, CheckKind, Registration
+from econeura_daemon.registry.model import Check, Registration
 from econeura_daemon.wire import AnswerTooLargeError, EgressGuard, header_lines, request_line
 from econeura_daemon.wire.connect import Connector, MakeContext
 from econeura_daemon.wire.connection import Connection

@@ -14,11 +14,12 @@ import attrs
 import trio
 
 from econeura_daemon.core.clock import Clock, to_ms
+from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes.client import Probe
 from econeura_daemon.probes.model import LastProbe, ProbeResult
 from econeura_daemon.probes.verdict import Judgement, settled
 from econeura_daemon.registry import Registry, Timer
-from econeura_daemon.registry.model import Change, Check, CheckKind, Instance
+from econeura_daemon.registry.model import Change, Check, Instance
 
 FIRST = 0.5
 """Seconds within which a new registration is probed: registrants often say so just before they listen."""

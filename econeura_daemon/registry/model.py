@@ -7,11 +7,11 @@ from typing import Any
 import attrs
 
 from econeura_daemon.core.clock import format_ms
+from econeura_daemon.core.instances import DEFAULT_WEIGHT, CheckKind
 
 LEASE_INTERVALS = 3
 """A lease lasts so many heartbeat intervals: it ends when the third heartbeat in a row is missing."""
 DEREGISTER_AFTER_MS = 600_000
-DEFAULT_WEIGHT = 100
 
 
 class Status(enum.StrEnum):
@@ -28,13 +28,6 @@ class Verdict(enum.StrEnum):
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
-
-
-class CheckKind(enum.StrEnum):
-    """How an instance is probed."""
-
-    HTTP = "http"
-    TCP = "tcp"
 
 
 @attrs.frozen(kw_only=True)

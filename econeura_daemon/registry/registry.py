@@ -12,10 +12,11 @@ import trio
 from econeura_daemon.core.clock import Clock, format_ms, to_ms
 from econeura_daemon.core.errors import NotFoundError
 from econeura_daemon.core.ids import new_id
+from econeura_daemon.core.instances import EndpointBody
 from econeura_daemon.core.settings import DiscoverySettings
 from econeura_daemon.events import EventLog
 from econeura_daemon.registry.book import Book, Registered
-from econeura_daemon.registry.commands import EndpointBody, RegisterService, endpoints_of
+from econeura_daemon.registry.commands import RegisterService, endpoints_of
 from econeura_daemon.registry.leases import Leases
 from econeura_daemon.registry.model import Change, Endpoint, Instance, Registration, Status
 from econeura_daemon.registry.settler import Settler

@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
+from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.core.jsons import dumps, loads
 from econeura_daemon.registry.model import (
     Check,
-    CheckKind,
     Endpoint,
     Health,
     Instance,

@@ -17,13 +17,13 @@ import httpcore
 import httpx
 import trio
 
+from econeura_daemon.core.hosts import literal_address
 from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.exchange import AnswerTooLargeError
 from econeura_daemon.wire.network import Network
 from econeura_daemon.wire.pool import Key
 from econeura_daemon.wire.requests import SAFE_METHODS, Target
 from econeura_daemon.wire.routes import Route
-from econeura_daemon.wire.targets import literal_address
 
 MAX_CONNECTIONS = 64
 """To one host, under HTTP/1.1; HTTP/2 needs one."""

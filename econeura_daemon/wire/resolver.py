@@ -9,7 +9,7 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.wire.targets import literal_address
+from econeura_daemon.core.hosts import literal_address
 
 LOOKUP_THREADS = 32
 """Look-ups at once. Each name has at most one, so 32 names must hang before a 33rd waits."""

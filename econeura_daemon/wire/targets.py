@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
-import idna
-
 from econeura_daemon.core.errors import EgressRefusedError, Flaw
+from econeura_daemon.core.hosts import host_flaw, literal_address
 from econeura_daemon.core.phrases import child_path
 from econeura_daemon.wire.egress import EgressGuard
 
@@ -19,8 +17,6 @@ MAX_HEADER_VALUE = 4096
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\\ud800-\udfff]")
 """Control characters, blanks, backslashes, halves of surrogate pairs: parsers disagree about each of them."""
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _VALUE = re.compile(r"[\x20-\x7e\xa0-\xff\t]*")  # RFC 9110 5.5, obs-text without the C1 controls
 
@@ -75,51 +71,16 @@ def _port_flaws(parts: SplitResult) -> list[str]:
 def _host_flaws(netloc: str, host: str, guard: EgressGuard | None) -> list[str]:
     if not host:
         return ["the URL names no host"]
-    if "[" in netloc:
-        return _address_flaws(netloc, host, guard)
-    try:
-        ascii_host = host if host.isascii() else idna.encode(host).decode("ascii")
-        if "xn--" in ascii_host:
-            idna.decode(ascii_host)
-    except (idna.IDNAError, UnicodeError) as error:
-        return [f"the host {host!r} is no internationalized name (IDNA 2008): {error}"]
-    labels = ascii_host.removesuffix(".").split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        # Resolvers read 2130706433, 0x7f.1, 0177.0.0.1, 127.1 as 127.0.0.1: WHATWG URL, "ends in a number".
-        return _address_flaws(netloc, host, guard)
-    if len(ascii_host) > 253:
-        return [f"a host name has at most 253 characters, this one has {len(ascii_host)}"]
-    return _label_flaws(labels)
-
-
-def _label_flaws(labels: list[str]) -> list[str]:
-    bad = [label for label in labels if _LABEL.fullmatch(label) is None]
-    if bad:
-        return [f"{bad[0]!r} is no part of a host name: 1 to 63 of a-z, 0-9, - and _"]
-    return []
-
-
-def _address_flaws(netloc: str, host: str, guard: EgressGuard | None) -> list[str]:
-    try:
-        address = IPv6Address(host) if "[" in netloc else IPv4Address(host)
-    except AddressValueError:
-        return [f"the host {host!r} is an address in an unusual form; write 192.0.2.1 or [2001:db8::1]"]
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
-        return [f"the host {host!r} names a network interface, which only this machine understands"]
-    if guard is not None:
+    flaw = host_flaw(host, in_brackets="[" in netloc)
+    if flaw is not None:
+        return [flaw]
+    address = literal_address(host)
+    if guard is not None and address is not None:
         try:
             guard.check(address)
         except EgressRefusedError as error:
             return [str(error)]
     return []
-
-
-def literal_address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that ``host`` spells out, None for a name."""
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
 
 
 def check_headers(headers: Mapping[str, str], path: str = "$.headers") -> list[Flaw]:

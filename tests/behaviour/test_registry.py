@@ -7,7 +7,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.core.errors import NotFoundError
-from econeura_daemon.registry import CheckBody, EndpointBody, Query
+from econeura_daemon.core.instances import CheckBody, EndpointBody
+from econeura_daemon.registry import Query
 from econeura_daemon.registry.model import Check, Health, Registration, Verdict, status_of
 from tests.support.clocks import TrioClock
 from tests.support.inline_store import open_inline_store

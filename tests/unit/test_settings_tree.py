@@ -39,6 +39,7 @@ REFERENCE = ROOT / "docs" / "configuration.md"
 WITHOUT_DEFAULT = {
     "http.tls_certificate": "/etc/econeura/tls.crt",
     "http.tls_key": "/etc/econeura/tls.key",
+    "discovery.advertised_host": "daemon.example.org",
     "webhooks.secret": "whsec_…",
     "webhooks.proxy": "http://proxy.example.org:3128",
     "webhooks.retry.max_attempts": 10,

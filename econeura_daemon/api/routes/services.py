@@ -26,9 +26,10 @@ from econeura_daemon.api.schemas import (
 )
 from econeura_daemon.api.services import Services, services
 from econeura_daemon.core.errors import ConflictError
+from econeura_daemon.core.instances import EndpointBody
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.core.phrases import shortened
-from econeura_daemon.registry import EndpointBody, Query, Registered, RegisterService
+from econeura_daemon.registry import Query, Registered, RegisterService
 from econeura_daemon.registry.model import Instance, Status
 from econeura_daemon.server import Request, Scope
 
