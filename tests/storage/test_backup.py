@@ -18,6 +18,7 @@ from econeura_daemon.core.errors import (
 from econeura_daemon.core.settings import StorageSettings
 from econeura_daemon.storage import open_store
 from econeura_daemon.storage.backup import backup, check, check_file, migrate, restore
+from econeura_daemon.storage.migrations import NEWEST
 from econeura_daemon.storage.tables import meta
 from tests.storage.works import keys, put
 
@@ -219,13 +220,13 @@ async def test_check_tells_what_is_damaged(tmp_path):
         file.write(b"\xff" * 2048)
     report = check(SETTINGS, tmp_path)
     assert report.flaws
-    assert report.version == report.newest == 1
+    assert report.version == report.newest == NEWEST
 
 
 async def test_migrate_creates_the_schema_once(tmp_path):
-    assert migrate(SETTINGS, tmp_path) == (0, 1)
-    assert migrate(SETTINGS, tmp_path) == (1, 1)
-    assert check(SETTINGS, tmp_path).version == 1
+    assert migrate(SETTINGS, tmp_path) == (0, NEWEST)
+    assert migrate(SETTINGS, tmp_path) == (NEWEST, NEWEST)
+    assert check(SETTINGS, tmp_path).version == NEWEST
 
 
 def foreign(folder):
@@ -269,8 +270,8 @@ async def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
 async def test_postgresql_is_checked_migrated_dumped_and_restored(postgres_url, tmp_path):
     settings = StorageSettings(url=postgres_url)
     assert check(settings, tmp_path).version == 0
-    assert migrate(settings, tmp_path) == (0, 1)
-    assert migrate(settings, tmp_path) == (1, 1)
+    assert migrate(settings, tmp_path) == (0, NEWEST)
+    assert migrate(settings, tmp_path) == (NEWEST, NEWEST)
     await fill(tmp_path, "a", settings=settings)
     assert check(settings, tmp_path).flaws == ()
     assert backup(settings, tmp_path, tmp_path / "dump") > 0

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from hashlib import sha256
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from econeura_daemon.core.errors import StoreTooNewError
 from econeura_daemon.core.settings import StorageSettings
+from econeura_daemon.registry.store import load
 from econeura_daemon.storage import migrations, open_store
 from econeura_daemon.storage.migrations import MIGRATIONS, Migration, migrate
 from econeura_daemon.storage.tables import metadata
@@ -39,6 +41,10 @@ OF_POSTGRESQL = """
 INDEXES_OF_POSTGRESQL = """
     SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'schema_migrations' ORDER BY 1
 """
+
+NEXT = len(MIGRATIONS) + 1
+RELEASED = {1: "036873ad70f2bb88", 2: "e52c7097ff3b137a"}
+"""The beginnings of SHA-256 of every migration's text."""
 
 
 def sqlite_schema(driver):
@@ -98,30 +104,54 @@ async def test_daemons_that_start_at_once_migrate_once(postgres_url, tmp_path):
     async with open_store(settings, tmp_path) as store:
         assert len(await store.read(keys)) == 6
         versions = sa.text("SELECT version FROM schema_migrations")
-        assert await store.read(lambda connection: list(connection.execute(versions))) == [(1,)]
+        assert await store.read(lambda connection: list(connection.execute(versions))) == [
+            (migration.version,) for migration in MIGRATIONS
+        ]
 
 
 async def test_a_migration_that_fails_changes_nothing_and_a_later_start_completes_it(database, monkeypatch):
     async with database.open() as store:
         await store.transact(put("a"))
-    broken = Migration(2, "broken", "CREATE TABLE further (id TEXT);\nCREATE TABLE nonsense nonsense;\n")
+    broken = Migration(NEXT, "broken", "CREATE TABLE further (id TEXT);\nCREATE TABLE nonsense nonsense;\n")
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, broken))
-        patch.setattr(migrations, "NEWEST", 2)
+        patch.setattr(migrations, "NEWEST", NEXT)
         with pytest.raises(Exception, match="nonsense"):
             async with database.open():
                 pass
-    mended = Migration(2, "mended", "CREATE TABLE further (id TEXT, body {bytes});\n")
+    mended = Migration(NEXT, "mended", "CREATE TABLE further (id TEXT, body {bytes});\n")
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, mended))
-        patch.setattr(migrations, "NEWEST", 2)
+        patch.setattr(migrations, "NEWEST", NEXT)
         async with database.open() as store:
             assert await store.read(keys) == ["a"]
             further = sa.text("SELECT count(*) FROM further")
             assert await store.read(lambda connection: connection.execute(further).scalar()) == 0
-    with pytest.raises(StoreTooNewError, match="schema 2"):  # and the older program keeps off
+    with pytest.raises(StoreTooNewError, match=f"schema {NEXT}"):  # and the older program keeps off
         async with database.open():
             pass
+
+
+async def test_a_store_of_the_code_before_the_registry_opens_and_keeps_what_is_in_it(database, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", MIGRATIONS[:1])
+        patch.setattr(migrations, "NEWEST", 1)
+        async with database.open() as store:
+            await store.transact(put("a"))
+    names = sa.text("SELECT version, name FROM schema_migrations ORDER BY version")
+    for _ in range(2):  # by the start after that it has happened
+        async with database.open() as store:
+            assert await store.read(keys) == ["a"]
+            assert await store.read(lambda connection: load(connection, "dmn_1")) == (0, [])
+            assert (await store.read(lambda connection: list(connection.execute(names))))[:2] == [
+                (1, "events and webhooks"),
+                (2, "registry"),
+            ]
+
+
+def test_the_text_of_a_migration_is_never_changed():
+    texts = {one.version: one.statements.encode() for one in MIGRATIONS}
+    assert {version: sha256(text).hexdigest()[:16] for version, text in texts.items()} == RELEASED
 
 
 def test_migrations_are_numbered_without_a_gap():

@@ -12,7 +12,7 @@ import attrs
 
 from econeura_daemon.core.errors import StoreTooNewError, StoreUnavailableError
 from econeura_daemon.storage.dialect import BEGIN_ALONE, SQLITE, TABLES, WORDS
-from econeura_daemon.storage.migrations import m0001_events_and_webhooks
+from econeura_daemon.storage.migrations import m0001_events_and_webhooks, m0002_registry
 
 Execute = Callable[[str], Sequence[tuple[Any, ...]]]
 """Runs one statement outside any transaction of its own and returns its rows, if any."""
@@ -33,7 +33,10 @@ class Migration:
         return [statement.strip() for statement in text.split(";\n") if statement.strip()]
 
 
-MIGRATIONS = (Migration(1, "events and webhooks", m0001_events_and_webhooks.STATEMENTS),)
+MIGRATIONS = (
+    Migration(1, "events and webhooks", m0001_events_and_webhooks.STATEMENTS),
+    Migration(2, "registry", m0002_registry.STATEMENTS),
+)
 
 NEWEST = MIGRATIONS[-1].version
 

@@ -1,4 +1,4 @@
-"""The event log, subscriptions, deliveries, attempts, totals, idempotency keys and the registry."""
+"""The event log, subscriptions, deliveries, attempts, totals and idempotency keys."""
 
 STATEMENTS = """
 CREATE TABLE meta (
@@ -93,23 +93,4 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (scope, "key")
 ) {keyed};
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
-CREATE TABLE registries (
-    daemon_id TEXT NOT NULL PRIMARY KEY,
-    newest_index BIGINT NOT NULL
-) {keyed};
-CREATE TABLE instances (
-    daemon_id TEXT NOT NULL,
-    id TEXT NOT NULL,
-    generation BIGINT NOT NULL,
-    registered_at BIGINT NOT NULL,
-    is_static BOOLEAN NOT NULL,
-    registration TEXT NOT NULL,
-    endpoints TEXT NOT NULL,
-    draining BOOLEAN NOT NULL,
-    expired BOOLEAN NOT NULL,
-    stale BOOLEAN NOT NULL,
-    verdict TEXT,
-    reason TEXT NOT NULL,
-    PRIMARY KEY (daemon_id, id)
-) {keyed};
 """
