@@ -17,6 +17,8 @@ else:
     _ParamType = click.ParamType  # not generic before click 8.2
 
 _AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -40,6 +42,21 @@ class Instant(_ParamType):
             self.fail(f"{value!r} is out of range", param, ctx)
         except ValueError as error:
             self.fail(f"{error}; or a span such as 15m, 2h, 1d", param, ctx)
+
+
+class Duration(_ParamType):
+    """A length of time: ``500ms``, ``30s``, ``5m``, ``2h``, ``1d``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it in milliseconds."""
+        if isinstance(value, int):
+            return value
+        span = _DURATION.fullmatch(value)
+        if span is None:
+            self.fail(f"expected a duration such as 500ms, 30s or 5m, got {value!r}", param, ctx)
+        return int(span[1]) * _MILLISECONDS[span[2]]
 
 
 class JsonSource(_ParamType):

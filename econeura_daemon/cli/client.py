@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -43,6 +43,16 @@ class _UnixConnection(HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+@attrs.frozen
+class Answer:
+    """What a request came to."""
+
+    status: int
+    data: Any
+    headers: HTTPMessage
+    """Looked up in any case."""
 
 
 @attrs.frozen
@@ -79,16 +89,28 @@ class Client:
         ok: tuple[int, ...] = (),
     ) -> Any:
         """Make a request and return the answer's ``data``, None for an answer without a body."""
-        with self.open(method, path, query=query, body=body) as response:
+        return self.fetch(method, path, query=query, body=body, ok=ok).data
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        ok: tuple[int, ...] = (),
+        timeout: float = TIMEOUT,
+    ) -> Answer:
+        """Make a request and return all of the answer; as `call` does."""
+        with self.open(method, path, query=query, body=body, timeout=timeout) as response:
             raw = self._read(response)
         if response.status >= 300 and response.status not in ok:
             raise problem(response.status, response.reason, raw)
-        if not raw:
-            return None
         try:
-            return json.loads(raw)["data"]
+            data = json.loads(raw)["data"] if raw else None
         except (ValueError, LookupError, TypeError):
-            raise self._stranger() from None
+            raise self.stranger() from None
+        return Answer(response.status, data, response.headers)
 
     @contextmanager
     def open(
@@ -124,7 +146,7 @@ class Client:
                 connection.request(method, target, body=content, headers={**sent, **(headers or {})})
                 response = connection.getresponse()
             except (OSError, HTTPException) as error:
-                raise self._broken(method, error) from None
+                raise self.broken(method, error) from None
             with response:
                 yield response
 
@@ -140,7 +162,7 @@ class Client:
         try:
             return response.read()
         except (OSError, HTTPException) as error:
-            raise self._broken("GET", error) from None
+            raise self.broken("GET", error) from None
 
     def _unreachable(self, error: OSError) -> CommandError:
         reason = error.strerror or str(error) or type(error).__name__
@@ -150,7 +172,8 @@ class Client:
             ["start one with `econeura-daemon serve`, or name another with --url or ECONEURA_URL"],
         )
 
-    def _broken(self, method: str, error: Exception) -> CommandError:
+    def broken(self, method: str, error: Exception) -> CommandError:
+        """Return what a connection means that ended before its answer did."""
         details = []
         if method != "GET":
             details = ["whether it did what it was asked nobody knows: look before you ask again"]
@@ -159,7 +182,8 @@ class Client:
             Exit.UNREACHABLE, f"the connection to {self.address.url} broke: {reason}", details
         )
 
-    def _stranger(self) -> CommandError:
+    def stranger(self) -> CommandError:
+        """Return what an answer means that no daemon gives."""
         return CommandError(Exit.FAILED, f"what answers at {self.address.url} is no econeura-daemon")
 
 

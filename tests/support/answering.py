@@ -45,6 +45,7 @@ def serving(*answers, unix=None):
             self.wfile.write(raw)
 
         do_POST = do_GET  # noqa: N815 - the standard library's name
+        do_PUT = do_GET  # noqa: N815 - likewise
         do_DELETE = do_GET  # noqa: N815 - likewise
 
         def address_string(self):

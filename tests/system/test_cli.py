@@ -209,6 +209,46 @@ async def test_a_tail_survives_a_restart_of_the_daemon_without_gap_or_repeat(con
                 assert await tail.wait() == 0
 
 
+async def test_a_watcher_survives_the_daemons_death_and_tells_what_changed_meanwhile(config):
+    port = free_port()
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    register = ("services", "register", "127.0.0.1:9", "--type", "orders", "--ttl", "1h", "--id")
+    async with trio.open_nursery() as nursery:
+        async with open_running_daemon(config) as daemon:
+            await said(config, *register, "a")
+            await said(config, *register, "b")
+            watcher = await started(
+                nursery, config, *shlex.split("services watch --type orders --count 6 -o jsonl")
+            )
+            lines = Lines(watcher.stdout)
+
+            async def change() -> tuple[str, str, str | None]:
+                found = json.loads(await lines.next())
+                return found["change"], found["id"], found["status"]
+
+            with trio.fail_after(30):
+                assert await change() == ("present", "a", "healthy")
+                assert await change() == ("present", "b", "healthy")
+                await said(config, "services", "drain", "a")
+                assert await change() == ("status", "a", "draining")
+            daemon.kill()
+            await daemon.wait()
+        errors = Lines(watcher.stderr)
+        with trio.fail_after(30):
+            assert "coming back" in await errors.next()
+        async with open_running_daemon(config):
+            with trio.fail_after(30):
+                assert "answers again" in await errors.next()
+                await said(config, "services", "deregister", "a")
+                assert await change() == ("removed", "a", None)
+                await said(config, *register, "c")
+                assert await change() == ("added", "c", "healthy")
+                await said(config, *register, "c", "--tags", "x")
+                found = json.loads(await lines.next())
+                assert (found["change"], found["fields"]) == ("changed", ["tags", "registeredAt"])
+                assert await watcher.wait() == 0
+
+
 def free_port() -> int:
     import socket
 

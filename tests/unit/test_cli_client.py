@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from econeura_daemon.cli import events as events_module
+from econeura_daemon.cli import follow as follow_module
 from econeura_daemon.cli.address import parse_address
 from econeura_daemon.cli.client import Client, sse
 from econeura_daemon.cli.exits import CommandError, Exit
@@ -223,7 +223,7 @@ def event(cursor, id_):
 
 def test_a_stream_that_breaks_is_taken_up_where_it_ended(monkeypatch, capsys):
     waits = []
-    monkeypatch.setattr(events_module.time, "sleep", waits.append)
+    monkeypatch.setattr(follow_module.time, "sleep", waits.append)
     answers = [
         stream(": hello\n\nid: 4\n\n" + event(5, "e5")),
         stream(""),
@@ -247,14 +247,50 @@ def test_a_stream_that_breaks_is_taken_up_where_it_ended(monkeypatch, capsys):
     ]
     assert server.asked[0][1] == "/v1/stream?types=a,b.*"
     assert "no longer kept were missed; going on from cursor 9" in printed.err
+    assert printed.err.count("ended the stream; coming back") == 3
+    assert printed.err.count("answers again; going on where it broke off") == 3
     assert waits == [0.2, 0.5, 1.0, 2.0, 0.2]
 
 
 def test_a_stream_that_broke_before_the_first_event_is_taken_up_where_it_began(monkeypatch, capsys):
-    monkeypatch.setattr(events_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(follow_module.time, "sleep", lambda _: None)
     with serving(stream(": hello\n\nid: 4\n\n"), stream(event(5, "e5"))) as (server, url):
         assert run(["events", "tail", "--count", "1", "--url", url]) == 0
     assert [headers.get("Last-Event-ID") for _, _, headers, _ in server.asked] == [None, "4"]
+
+
+def test_an_event_that_is_called_lagged_is_an_event(monkeypatch, capsys):
+    with serving(stream(event(5, "e5").replace("event: a", "event: lagged"))) as (_, url):
+        assert run(["events", "tail", "--count", "1", "-o", "jsonl", "--url", url]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "e5"
+
+
+def test_a_stream_since_an_instant_begins_behind_the_last_event_before_it(capsys):
+    instants = {
+        cursor: f"2026-11-24T02:{cursor:02}:00.000Z" for cursor in (3, 4, 7, 8, 11)
+    }  # some are not kept
+
+    def answer(request):
+        after = request[2].get("Last-Event-ID")
+        cursor = 11 if after is None else max(2, int(after))
+        later = "".join(
+            event(key, f"e{key}").replace('"t"', f'"{instant}"')
+            for key, instant in instants.items()
+            if key > cursor
+        )
+        return stream(f"id: {cursor}\n\n{later}")
+
+    for since, first in (
+        ("03:30", "e4"),
+        ("04:00", "e4"),
+        ("05:00", "e7"),
+        ("00:00", "e3"),
+        ("10:00", "e11"),
+    ):
+        with serving(*[answer] * 10) as (_, url):
+            arguments = ["--since", f"2026-11-24T02:{since}Z", "--count", "1", "-o", "jsonl"]
+            assert run(["events", "tail", *arguments, "--url", url]) == 0
+        assert json.loads(capsys.readouterr().out)["id"] == first
 
 
 @pytest.mark.parametrize(
