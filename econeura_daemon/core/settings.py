@@ -243,7 +243,12 @@ class ServiceSettings(InstanceBody):
     @property
     def key(self) -> str:
         """Its id, the same from start to start also where none is given: made of type, host and port."""
-        return self.id or f"{self.type}-{ascii_host(self.host.lower()).removesuffix('.')}-{self.port}"
+        return self.id or f"{self.type}-{self.dns_name}-{self.port}"
+
+    @property
+    def dns_name(self) -> str:
+        """Its host as the DNS has it, without the root's dot."""
+        return ascii_host(self.host.lower()).removesuffix(".")
 
     def instance_id(self, address: str) -> str:
         """Return the id of the instance at one of its addresses, if it says ``resolve``."""

@@ -39,7 +39,7 @@ from econeura_daemon.daemon.supervise import Supervised
 from econeura_daemon.daemon.watchdog import Watchdog, boot_time
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.probes import open_probe_client, open_prober
-from econeura_daemon.registry import open_registry
+from econeura_daemon.registry import Declared, open_registry
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import Store, open_store
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
@@ -56,6 +56,7 @@ from econeura_daemon.webhooks import (
 )
 from econeura_daemon.webhooks.sender import Sender
 from econeura_daemon.wire import open_transport
+from econeura_daemon.wire.resolver import open_resolver
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ async def open_daemon(
                     state=state,
                     store=store,
                     events=webhooks.events,
+                    reloader=webhooks.reloader,
                     metrics=metrics,
                     health=health,
                     loops=loops,
@@ -278,13 +280,18 @@ async def _open_discovery(
     state: StateDir,
     store: Store,
     events: EventLog,
+    reloader: Reloader,
     metrics: Metrics,
     health: HealthBoard,
     loops: _Loops,
     drain: Drain,
 ) -> AsyncGenerator[Discovery | None]:
-    """The registry, and the prober that watches over what is in it; None where discovery is switched off."""
+    """The registry, what the configuration declares in it, and the prober; None where discovery is switched off."""
     if not settings.discovery.enabled:
+        if settings.services:
+            log.warning(
+                "discovery.enabled is false: the %d static services are not used", len(settings.services)
+            )
         yield None
         return
     async with (
@@ -298,6 +305,7 @@ async def _open_discovery(
             boot_time=boot_time,
             supervised=loops.supervised,
         ) as registry,
+        open_resolver() as resolve,
         open_probe_client() as client,
         open_prober(
             registry=registry,
@@ -309,9 +317,12 @@ async def _open_discovery(
     ):
         drain.closes(registry.watches.close)
         drain.closes(prober.drain)
+        declared = Declared(registry, resolve, settings.discovery, settings.services)
+        reloader.follow(lambda new: declared.use(new.services))
         observe_registry(metrics, registry, prober)
         health.add("registry", lambda: registry_health(loops.health_of("registry"), registry, prober))
-        yield Discovery(registry=registry, prober=prober)
+        async with _open_loop(loops.supervised("registry.declared", declared.run)):
+            yield Discovery(registry=registry, prober=prober)
 
 
 @asynccontextmanager

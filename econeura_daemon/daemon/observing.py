@@ -112,12 +112,12 @@ def registry_health(loop: ComponentHealth, registry: Registry, prober: Prober) -
     detail = f"{loop.detail}; {counts['healthy']:.0f} of {sum(counts.values()):.0f} instances are healthy"
     if prober.waiting:
         detail += f", {prober.waiting} probes wait"
+    troubles = list(registry.unresolved.values())
     if registry.leases.preserve_mode():
-        return ComponentHealth(
-            worst([loop, ComponentHealth("degraded")]),
-            f"{detail}; preserve mode: {registry.leases.preserve.cause}",
-        )
-    return ComponentHealth(loop.status, detail)
+        troubles.append(f"preserve mode: {registry.leases.preserve.cause}")
+    if not troubles:
+        return ComponentHealth(loop.status, detail)
+    return ComponentHealth(worst([loop, ComponentHealth("degraded")]), "; ".join([detail, *troubles]))
 
 
 def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lanes) -> ComponentHealth:

@@ -1,6 +1,7 @@
 """SIGHUP: what of new settings a running daemon takes over at once."""
 
 import logging
+from collections.abc import Callable
 
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_tree import Changes, changes
@@ -28,11 +29,16 @@ class Reloader:
         self._lanes = lanes
         self._sender = sender
         self._transport = transport
+        self._followers: list[Callable[[Settings], object]] = []
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self._settings
+
+    def follow(self, follower: Callable[[Settings], object]) -> None:
+        """Have ``follower`` told of all settings that are taken over."""
+        self._followers.append(follower)
 
     def apply(self, new: Settings) -> Changes:
         """Take over what can be; say in the log what was and what needs a restart."""
@@ -44,6 +50,8 @@ class Reloader:
         if webhooks.allowed_networks != self._settings.webhooks.allowed_networks:
             self._transport.use(EgressGuard(webhooks.allowed_networks))  # closes what the old one let through
         self._transport.route(Routes.from_settings(webhooks))
+        for follower in self._followers:
+            follower(new)
         self._settings = new
         if found.live:
             _log.info("in force from now on: %s", ", ".join(found.live))

@@ -5,7 +5,7 @@ what is being committed. So a change is decided on what the one before it left, 
 the database, and a group of them shares a commit. What is undone there is undone here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -17,11 +17,22 @@ from econeura_daemon.core.errors import ConflictError, NotFoundError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, EventLog
 from econeura_daemon.registry import store as sql
-from econeura_daemon.registry.model import Change, Endpoint, Health, Instance, Registration, Status
+from econeura_daemon.registry.model import (
+    Change,
+    Declaration,
+    Endpoint,
+    Health,
+    Instance,
+    Registration,
+    Status,
+)
 from econeura_daemon.storage import Connection
 
 SOURCE = "registry"
 """Of the events ``service.*``."""
+
+
+NOT_DECLARED = "the configuration declares it no more"
 
 
 @attrs.frozen
@@ -79,8 +90,8 @@ class Book:
         Raises `ConflictError` where a registrant would replace one that the configuration declares.
         """
         before = self._instances.get(registration.id)
-        if before is not None and before.is_static and not is_static:
-            raise ConflictError(f"The service {before.id!r} is declared in the configuration")
+        if before is not None and not is_static:
+            _refuse_if_static(before)
         health = Health()
         if before is not None:
             same = before.registration.is_probed_as(registration)
@@ -109,8 +120,9 @@ class Book:
         return Registered(after, replaced=replaced)
 
     def deregister(self, connection: Connection, instance_id: str, reason: str, now: int) -> Instance:
-        """Remove an instance for good. Raises `NotFoundError`."""
+        """Remove an instance for good. Raises `NotFoundError`, `ConflictError` if it is static."""
         before = self._found(instance_id)
+        _refuse_if_static(before)
         self._remove(connection, before, reason, now)
         return before
 
@@ -122,8 +134,9 @@ class Book:
     def put_endpoints(
         self, connection: Connection, instance_id: str, endpoints: tuple[Endpoint, ...], now: int
     ) -> Instance:
-        """Replace what the instance offers. Raises `NotFoundError`."""
+        """Replace what the instance offers. Raises `NotFoundError`, `ConflictError` if it is static."""
         before = self._found(instance_id)
+        _refuse_if_static(before)
         if before.endpoints == endpoints:
             return before
         after = attrs.evolve(before, endpoints=endpoints)
@@ -153,9 +166,25 @@ class Book:
         ):
             self._remove(connection, before, reason, now)
 
-    def statics(self) -> Iterable[Instance]:
-        """Return the instances that the configuration declares."""
-        return [instance for instance in self._instances.values() if instance.is_static]
+    def declare(self, connection: Connection, wanted: Sequence[Declaration], now: int) -> list[str]:
+        """Let the static instances be those that are wanted; one that is as it is wanted is not touched.
+
+        Returns the ids that registrants held until now.
+        """
+        by_id = {one.registration.id: one for one in wanted}
+        names = {one.registration.server_name for one in wanted} - {None}
+        for before in [one for one in self._instances.values() if one.is_static and one.id not in by_id]:
+            name = before.registration.server_name
+            gone = f"the name {name!r} has this address no more" if name in names else NOT_DECLARED
+            self._remove(connection, before, gone, now)
+        taken = []
+        for key, one in by_id.items():
+            there = self._instances.get(key)
+            if there is not None and not there.is_static:
+                taken.append(key)
+            if there is None or not there.is_declared_as(one):
+                self.register(connection, one.registration, one.endpoints, now, is_static=True)
+        return taken
 
     def _set_health(
         self, connection: Connection, before: Instance, changes: Mapping[str, Any], now: int
@@ -231,3 +260,8 @@ class Book:
             id=new_id("evt", instant, self._rng), type=event_type, data=data, now=instant, source=SOURCE
         )
         self._log.append(connection, event)
+
+
+def _refuse_if_static(instance: Instance) -> None:
+    if instance.is_static:
+        raise ConflictError(f"The service {instance.id!r} is declared in the configuration")

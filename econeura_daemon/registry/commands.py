@@ -5,9 +5,11 @@ from typing import Any
 
 import attrs
 
+from econeura_daemon.core.hosts import ascii_host
 from econeura_daemon.core.instances import HOUR_MS, CheckBody, EndpointBody, InstanceBody
+from econeura_daemon.core.settings import ServiceSettings
 from econeura_daemon.core.validators import between, optional
-from econeura_daemon.registry.model import DEREGISTER_AFTER_MS, Check, Endpoint, Registration
+from econeura_daemon.registry.model import DEREGISTER_AFTER_MS, Check, Declaration, Endpoint, Registration
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +46,7 @@ def registration_of(body: InstanceBody, key: str, interval_ms: int) -> Registrat
         id=key,
         name=body.name or key,
         type=body.type,
-        host=body.host.lower(),
+        host=ascii_host(body.host.lower()),
         port=body.port,
         scheme=body.scheme,
         version=body.version,
@@ -53,6 +55,23 @@ def registration_of(body: InstanceBody, key: str, interval_ms: int) -> Registrat
         weight=body.weight,
         check=_check_of(body.check or CheckBody(), interval_ms),
     )
+
+
+def declarations_of(
+    service: ServiceSettings, addresses: Sequence[str], interval_ms: int
+) -> list[Declaration]:
+    """Return the instances that a static service is: one, or with ``resolve`` one at each of ``addresses``."""
+    said = registration_of(service, service.key, interval_ms)
+    endpoints = endpoints_of(service.endpoints)
+    if not service.resolve:
+        return [Declaration(said, endpoints)]
+    return [
+        Declaration(
+            attrs.evolve(said, id=service.instance_id(address), host=address, server_name=service.dns_name),
+            endpoints,
+        )
+        for address in addresses
+    ]
 
 
 def _check_of(body: CheckBody, interval_ms: int) -> Check:

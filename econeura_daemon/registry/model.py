@@ -89,6 +89,14 @@ class Registration:
         return _probed(self) == _probed(other)
 
 
+@attrs.frozen
+class Declaration:
+    """One instance as the configuration wants it."""
+
+    registration: Registration
+    endpoints: tuple[Endpoint, ...] = ()
+
+
 def _probed(said: Registration) -> tuple[object, ...]:
     return said.host, said.port, said.scheme, said.server_name, said.check
 
@@ -161,6 +169,12 @@ class Instance:
     def with_health(self, health: Health) -> "Instance":
         """Return it with other health."""
         return attrs.evolve(self, health=health)
+
+    def is_declared_as(self, wanted: Declaration) -> bool:
+        """Tell whether it is what the configuration wants."""
+        return (
+            self.is_static and self.registration == wanted.registration and self.endpoints == wanted.endpoints
+        )
 
     def looks_like(self, other: "Instance") -> bool:
         """Tell whether lists show the same of both: endpoints are not in them."""

@@ -1,6 +1,6 @@
 """The registry: instances of services, who is there and how they are. What a method returned is committed."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -18,7 +18,7 @@ from econeura_daemon.events import EventLog
 from econeura_daemon.registry.book import Book, Registered
 from econeura_daemon.registry.commands import RegisterService, endpoints_of
 from econeura_daemon.registry.leases import Leases
-from econeura_daemon.registry.model import Change, Endpoint, Instance, Registration, Status
+from econeura_daemon.registry.model import Change, Declaration, Endpoint, Instance, Registration, Status
 from econeura_daemon.registry.settler import Settler
 from econeura_daemon.registry.snapshot import Catalogue, Snapshot
 from econeura_daemon.registry.timers import Timers
@@ -85,6 +85,8 @@ class Registry:
         self._followers: list[Callable[[Change], None]] = []
         self._catalogue = Catalogue(0, [])
         self.watches = Watches(0)
+        self.unresolved: dict[str, str] = {}
+        """Names of static services that cannot be resolved at present, and why."""
 
     def __repr__(self) -> str:
         return f"<Registry: {self._catalogue}, {self.watches}>"
@@ -139,7 +141,11 @@ class Registry:
 
     def shown(self, instance: Instance) -> dict[str, Any]:
         """Return an instance as lists show it, with its last heartbeat."""
-        return instance.to_json(self._last_heartbeat(instance.id))
+        shown = instance.to_json(self._last_heartbeat(instance.id))
+        why = self.unresolved.get(instance.registration.server_name or "")
+        if why is not None:
+            shown["statusReason"] += f"; its address is kept, for {why}"
+        return shown
 
     def _last_heartbeat(self, instance_id: str) -> int | None:
         return self.leases.last_heartbeat(instance_id)
@@ -208,18 +214,13 @@ class Registry:
         return await self.enter(registration, endpoints_of(command.endpoints), also=also)
 
     async def enter(
-        self,
-        registration: Registration,
-        endpoints: tuple[Endpoint, ...] = (),
-        *,
-        is_static: bool = False,
-        also: Also | None = None,
+        self, registration: Registration, endpoints: tuple[Endpoint, ...] = (), *, also: Also | None = None
     ) -> Registered:
-        """Enter a registration as it is; ``is_static``: for the configuration. Raises as `register` does."""
+        """Enter a registration as it is. Raises as `register` does."""
         now = to_ms(self._clock.now())
 
         def work(connection: Connection) -> Registered:
-            registered = self._book.register(connection, registration, endpoints, now, is_static=is_static)
+            registered = self._book.register(connection, registration, endpoints, now)
             if also is not None:
                 also(connection, registered)
             return registered
@@ -227,7 +228,7 @@ class Registry:
         return await self._store.transact(work)
 
     async def deregister(self, instance_id: str, reason: str = DEREGISTERED) -> Instance:
-        """Remove an instance for good; return what it was. Raises `NotFoundError`."""
+        """Remove an instance for good; return what it was. Raises `NotFoundError`, `ConflictError` if it is static."""
         return await self._transact(self._book.deregister, instance_id=instance_id, reason=reason)
 
     async def drain(self, instance_id: str, *, draining: bool) -> Instance:
@@ -235,9 +236,14 @@ class Registry:
         return await self._transact(self._book.drain, instance_id=instance_id, draining=draining)
 
     async def put_endpoints(self, instance_id: str, bodies: tuple[EndpointBody, ...]) -> Instance:
-        """Replace what an instance offers. Raises `NotFoundError`."""
+        """Replace what an instance offers. Raises as `deregister` does."""
         endpoints = endpoints_of(bodies)
         return await self._transact(self._book.put_endpoints, instance_id=instance_id, endpoints=endpoints)
+
+    async def declare(self, wanted: Sequence[Declaration]) -> list[str]:
+        """Let the static instances be those that are wanted; return the ids that registrants held until now."""
+        now = to_ms(self._clock.now())
+        return await self._store.transact(lambda connection: self._book.declare(connection, wanted, now))
 
     async def _transact(self, deed: Callable[..., Instance], **arguments: Any) -> Instance:
         return await self._store.transact(partial(deed, now=to_ms(self._clock.now()), **arguments))

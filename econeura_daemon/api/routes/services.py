@@ -25,7 +25,6 @@ from econeura_daemon.api.schemas import (
     whole_list_of,
 )
 from econeura_daemon.api.services import Services, services
-from econeura_daemon.core.errors import ConflictError
 from econeura_daemon.core.instances import EndpointBody
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.core.phrases import shortened
@@ -225,10 +224,7 @@ async def deregister_service(key: str) -> Response:
 
     That is final: what is still under way for it, a heartbeat or a probe, does not bring it back.
     """
-    registry = services().registry
-    if registry.get(key).is_static:
-        raise ConflictError(f"The service {key!r} is declared in the configuration")
-    await registry.deregister(key)
+    await services().registry.deregister(key)
     return reply({"id": key, "deregistered": True})
 
 
@@ -304,7 +300,7 @@ async def get_endpoints(key: str) -> Response:
     scope=Scope.PUBLISH,
     body=tuple[EndpointBody, ...],
     answers={200: Answered("What the instance offers now.", listed(ref("Endpoint")))},
-    problems=_WRITE_PROBLEMS,
+    problems=("conflict", *_WRITE_PROBLEMS),
 )
 async def put_endpoints(key: str) -> Response:
     """Replace the routes that an instance offers."""
