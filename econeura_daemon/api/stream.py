@@ -16,7 +16,7 @@ from quart.wrappers.response import ResponseBody
 
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.jsons import dumps
-from econeura_daemon.events import EventLog, StoredEvent
+from econeura_daemon.events import Event, EventLog, Listener, StoredEvent
 from econeura_daemon.storage import Watch
 
 KEEP_ALIVE = 15.0
@@ -78,6 +78,8 @@ class EventStream(ResponseBody):
         self._draining = draining
         self._open = ExitStack()
         self._watch: Watch | None = None
+        self._listener: Listener | None = None
+        self._spoke_at = trio.current_time()
         self._next = [opening(start.cursor)]
         if start.lost:
             self._next.append(lagged(start.cursor, lost=True))
@@ -87,7 +89,8 @@ class EventStream(ResponseBody):
         self._limit = FIRST_BATCH
 
     async def __aenter__(self) -> Self:
-        self._watch = self._open.enter_context(self._log.watch())
+        self._watch = watch = self._open.enter_context(self._log.watch())
+        self._listener = self._open.enter_context(self._log.passing.listen(self._patterns, watch.wake))
         return self
 
     async def __aexit__(
@@ -111,13 +114,20 @@ class EventStream(ResponseBody):
             except StoreError:
                 _log.warning("a stream ends at cursor %d: the log cannot be read", self._cursor)
                 self._closing = True  # the reader comes back with its cursor
+            if not self._next and trio.current_time() >= self._spoke_at + KEEP_ALIVE:
+                self._next.append(_COMMENT)
+        self._spoke_at = trio.current_time()
         return self._next.pop(0)
 
     async def _read(self) -> None:
+        """Read what is new; wait where nothing is, and return when something may be, or it is time to say a word."""
+        assert self._listener is not None, "a stream is read inside its block"
+        self._next.extend(map(passing_piece, self._listener.take()))
         events, cursor = await self._log.after(self._cursor, self._patterns, self._limit)
         if cursor == self._cursor:
             self._at_end = True
-            await self._wait()
+            if not self._next:
+                await self._wait()
             return
         size = sum(len(event.body) for event in events)
         is_full = cursor - self._cursor >= self._limit or size >= BATCH_BYTES
@@ -147,15 +157,13 @@ class EventStream(ResponseBody):
         self._closing = True
 
     async def _wait(self) -> None:
-        """Return when something was appended, when the daemon drains, or with a comment to send."""
+        """Return when something was appended or told, when the daemon drains, or when it was quiet for long."""
         assert self._watch is not None, "a stream is read inside its block"
-        with trio.move_on_after(KEEP_ALIVE) as quiet:
+        with trio.move_on_at(self._spoke_at + KEEP_ALIVE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_then_cancel, self._draining.wait, nursery.cancel_scope)
                 await self._watch.wait()
                 nursery.cancel_scope.cancel()
-        if quiet.cancelled_caught:
-            self._next.append(_COMMENT)
 
 
 async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
@@ -171,6 +179,11 @@ def opening(cursor: int) -> bytes:
 def piece(event: StoredEvent) -> bytes:
     """Return one event as it is sent. Its body is compact JSON, so no line break stands in it."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.cursor, event.type.encode(), event.body)
+
+
+def passing_piece(event: Event) -> bytes:
+    """Return an event that is not stored: it has no cursor, so whoever resumes does so from the one before."""
+    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.body)
 
 
 def lagged(cursor: int, *, lost: bool) -> bytes:

@@ -185,7 +185,7 @@ async def open_daemon(
                     hot=hot_routes(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
-                    async with _open_itself(settings, discovery, server.urls, loops):
+                    async with _open_itself(services, server.urls, loops):
                         try:
                             yield Daemon(
                                 state=state, server=server, services=services, reloader=webhooks.reloader
@@ -326,14 +326,14 @@ async def _open_discovery(
 
 
 @asynccontextmanager
-async def _open_itself(
-    settings: Settings, discovery: Discovery | None, urls: list[str], loops: _Loops
-) -> AsyncGenerator[None]:
-    """The daemon's own entry in the registry, once it can be reached."""
-    if discovery is None:
+async def _open_itself(services: Services, urls: list[str], loops: _Loops) -> AsyncGenerator[None]:
+    """The daemon's own entry in the registry, once it can be reached, and its heartbeat."""
+    if services.discovery is None:
         yield
         return
-    itself = Itself(discovery.registry, settings.discovery, lambda _data: None)
+    itself = Itself(
+        services.registry, services.settings.discovery, services.log.passing, services.clock, services.rng
+    )
     async with _open_loop(loops.supervised("itself", partial(itself.run, urls))):
         yield
 

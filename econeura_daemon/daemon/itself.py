@@ -1,21 +1,27 @@
 """The daemon in its own registry: registered like any other service, with what it offers, and beating."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
 from urllib.parse import urlsplit
 
 import trio
 
 from econeura_daemon._version import VERSION
 from econeura_daemon.api.app import ROUTES
+from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import NotFoundError, StoreError
+from econeura_daemon.core.ids import new_id
+from econeura_daemon.core.instances import OWN_ID
 from econeura_daemon.core.settings import DiscoverySettings
+from econeura_daemon.events import Event
+from econeura_daemon.events.passing import Passing
 from econeura_daemon.registry import Registry
 from econeura_daemon.registry.model import LEASE_INTERVALS, Endpoint, Registration
 
-ID = "api-main"
 NAME = "econeura-daemon"
+HEARTBEAT = "daemon.heartbeat"
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is bound to all is reached here too
 
@@ -23,18 +29,16 @@ _log = logging.getLogger(__name__)
 
 
 class Itself:
-    """Registers the daemon and keeps its lease."""
+    """Registers the daemon, keeps its lease, and tells those who follow the stream that it lives."""
 
     def __init__(
-        self,
-        registry: Registry,
-        settings: DiscoverySettings,
-        tell: Callable[[dict[str, Any]], None],
+        self, registry: Registry, settings: DiscoverySettings, passing: Passing, clock: Clock, rng: Random
     ) -> None:
-        """``tell`` takes the data of each ``daemon.heartbeat``."""
         self._registry = registry
         self._settings = settings
-        self._tell = tell
+        self._passing = passing
+        self._clock = clock
+        self._rng = rng
 
     def registration(self, urls: Sequence[str]) -> Registration | None:
         """Return how the daemon is registered, None where it listens on unix sockets only."""
@@ -42,10 +46,10 @@ class Itself:
         if url is None or url.hostname is None or url.port is None:
             return None
         return Registration(
-            id=ID,
+            id=OWN_ID,
             name=NAME,
             type=self._settings.service_type,
-            host=_ANYWHERE.get(url.hostname, url.hostname),
+            host=self._settings.advertised_host or _ANYWHERE.get(url.hostname, url.hostname),
             port=url.port,
             scheme=url.scheme,
             version=VERSION,
@@ -55,36 +59,46 @@ class Itself:
     async def run(
         self, urls: Sequence[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Register, then beat for ever; whoever deregistered the daemon finds it registered anew."""
+        """Register, then beat for ever; whoever deregistered or replaced the daemon finds it registered anew."""
         said = self.registration(urls)
         if said is None:
             _log.info("the daemon listens on unix sockets only and is not in its own registry")
+            await self._leave()
         else:
             await self._register(said)
         task_status.started()
         while True:
             await trio.sleep(self._settings.heartbeat_interval_ms / 1000)
             if said is not None:
-                await self._beat(said)
-            stats = self._registry.stats()
-            self._tell({"servicesCount": stats["totalServices"], "healthyServices": stats["healthyServices"]})
-
-    async def _beat(self, said: Registration) -> None:
-        try:
-            self._registry.renew(ID)
-        except NotFoundError:
-            try:
-                await self._register(said)
-            except StoreError as error:
-                _log.warning("the daemon could not register itself: %s", error)
+                try:
+                    await self._register(said)
+                except StoreError as error:
+                    _log.warning("the daemon could not register itself: %s", error)
+            self._tell()
 
     async def _register(self, said: Registration) -> None:
+        """Renew the lease, or where there is none, register."""
         offered = endpoints()
         found = self._registry.snapshot().resolve(said.type)
         if any(one.registration == said and one.endpoints == offered for one in found):
-            self._registry.renew(said.id)  # as an earlier run left it: that is no news
+            self._registry.renew(said.id)  # also what an earlier run left: that is no news
         else:
             await self._registry.enter(said, offered)
+
+    async def _leave(self) -> None:
+        """Take out what an earlier run, which could be reached by others, left behind."""
+        with suppress(NotFoundError):
+            await self._registry.deregister(OWN_ID)
+
+    def _tell(self) -> None:
+        stats = self._registry.stats()
+        counts = {"servicesCount": stats["totalServices"], "healthyServices": stats["healthyServices"]}
+        now = self._clock.now()
+        self._passing.tell(
+            Event.make(
+                id=new_id("evt", now, self._rng), type=HEARTBEAT, data=counts, now=now, source="daemon"
+            )
+        )
 
 
 def endpoints() -> tuple[Endpoint, ...]:

@@ -2,6 +2,7 @@
 
 from econeura_daemon.events.log import TOPIC, EventLog, FanOut, TooManyDeliveriesError
 from econeura_daemon.events.model import Event, PublishBatch, Published, PublishEvent, StoredEvent
+from econeura_daemon.events.passing import Listener
 from econeura_daemon.events.patterns import candidates, matches_any, pattern_flaw
 from econeura_daemon.events.publisher import Publisher
 
@@ -10,6 +11,7 @@ __all__ = [
     "Event",
     "EventLog",
     "FanOut",
+    "Listener",
     "PublishBatch",
     "PublishEvent",
     "Published",

@@ -8,6 +8,7 @@ from typing import Protocol
 from econeura_daemon.core.errors import EconeuraError, NotFoundError
 from econeura_daemon.events import store as sql
 from econeura_daemon.events.model import Event, Published, StoredEvent
+from econeura_daemon.events.passing import Passing
 from econeura_daemon.storage import Connection, Store, Watch
 
 TOPIC = "events"
@@ -41,6 +42,7 @@ class EventLog:
     """Appends events and reads them back.
 
     A cursor is the event's place in the log, a growing integer; the order of cursors is the order of commits.
+    `passing` tells those who follow it what is not worth storing.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class EventLog:
         self._store = store
         self._fan_out = fan_out
         self._appended = appended
+        self.passing = Passing()
 
     def append(self, connection: Connection, event: Event) -> Published:
         """Write one event; see `append_all`."""

@@ -54,10 +54,14 @@ class CheckReport:
 
 
 class Watch(Protocol):
-    """Wakes its one waiter when its topic was announced since the last return."""
+    """Wakes its one waiter when its topic was announced, or `wake` called, since the last return."""
 
     async def wait(self) -> None:
         """Return at once if the topic was announced since the last return, else when it is."""
+        ...
+
+    def wake(self) -> None:
+        """Wake the waiter, on the event loop."""
         ...
 
 
