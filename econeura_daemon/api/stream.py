@@ -37,8 +37,6 @@ _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 
-_COMMENT = b": \n\n"
-
 
 @attrs.frozen
 class Start:
@@ -115,7 +113,7 @@ class EventStream(ResponseBody):
                 _log.warning("a stream ends at cursor %d: the log cannot be read", self._cursor)
                 self._closing = True  # the reader comes back with its cursor
             if not self._next and trio.current_time() >= self._spoke_at + KEEP_ALIVE:
-                self._next.append(_COMMENT)
+                self._next.append(quiet(self._cursor))
         self._spoke_at = trio.current_time()
         return self._next.pop(0)
 
@@ -174,6 +172,14 @@ async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.Cancel
 def opening(cursor: int) -> bytes:
     """Return how a stream begins: the id alone tells nothing, but one that breaks at once is resumed from it."""
     return b": econeura-daemon\nid: %d\nretry: 1000\n\n" % cursor
+
+
+def quiet(cursor: int) -> bytes:
+    """Return the word of a stream that has nothing to say.
+
+    It tells how far the log was read, so that a reader for whom little is does not resume from long ago.
+    """
+    return b": \nid: %d\n\n" % cursor
 
 
 def piece(event: StoredEvent) -> bytes:

@@ -198,12 +198,14 @@ async def test_events_that_do_not_match_do_not_keep_a_stream_silent(world, autoj
         async def publish():
             while True:
                 await world.post("/v1/events", {"type": "often", "data": {}})
-                await trio.sleep(KEEP_ALIVE / 3)
+                await trio.sleep(3.5)  # never together with a comment
 
         nursery.start_soon(publish)
         with trio.move_on_after(KEEP_ALIVE * 4 + 1):
             await reader.next()
         assert reader.comments == 1 + 4
+        ids = [int(line.partition(" ")[2]) for line in reader.raw.splitlines() if line.startswith("id:")]
+        assert ids == [0, 5, 9, 13, 18], "whoever resumes does so from there"
         nursery.cancel_scope.cancel()
 
 
