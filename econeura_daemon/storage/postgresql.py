@@ -223,14 +223,14 @@ def _run(connection: PostgresqlConnection, submission: Submission) -> None:
 
 
 def _again(group: Sequence[Submission]) -> Sequence[Submission]:
-    for submission in group:
+    for submission in reversed(group):  # as they were done one upon the other, so they are undone
         submission.again()
     return group
 
 
 def _fail(group: Sequence[Submission], failure: _Failure) -> None:
     """Give every work an error of its own: tracebacks grow where exceptions are raised."""
-    for submission in group:
+    for submission in reversed(group):
         error = failure.error
         if failure.fate is _Fate.UNKNOWN:
             own: BaseException = OutcomeUnknownError(

@@ -108,8 +108,9 @@ class SqliteEngine:
     def commit(self, group: Sequence[Submission]) -> None:
         """Run and commit ``group``, each work in a savepoint of its own; see `Engine.commit`."""
         if not self._commit_together(group):
-            for submission in group:
+            for submission in reversed(group):  # as they were done one upon the other, so they are undone
                 submission.again()
+            for submission in group:
                 self._commit_together([submission])
 
     def _commit_together(self, group: Sequence[Submission]) -> bool:
@@ -163,7 +164,7 @@ class SqliteEngine:
     def _fail(self, group: Sequence[Submission], error: Exception, *, committing: bool = False) -> None:
         """Give every work an error of its own: tracebacks grow where exceptions are raised."""
         self._doubt(error)
-        for submission in group:
+        for submission in reversed(group):
             own = translate(error, self._path)
             if committing and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
                 # The frames are in the WAL, and a crash before the next commit would find them complete.

@@ -432,3 +432,36 @@ async def test_statistics_tell_groups_works_and_failures(database):
             database.backend, 0, 2, 1, 1, None,
         )  # fmt: skip
         assert 0 < told.last_commit_seconds < 20
+
+
+async def test_a_group_is_undone_in_the_reverse_of_the_order_in_which_it_was_done(writer_held, database):
+    store, gate = writer_held
+    first, value, seen, results = True, [0], [], []
+
+    def add(step):
+        def work(connection):
+            put(f"n{step}{len(seen)}")(connection)
+            before = value[0]
+            connection.on_rollback(lambda: value.__setitem__(0, before))
+            value[0] = before + step
+            seen.append(value[0])
+
+        return work
+
+    def spoil(connection):
+        nonlocal first
+        put("spoilt")(connection)
+        if first:
+            first = False
+            if database.backend == "sqlite":
+                connection.driver.execute("ROLLBACK")  # as SQLite itself does when the disk is full
+            raise ZeroDivisionError
+
+    async with trio.open_nursery() as nursery:
+        for work in (add(1), add(10), spoil):
+            nursery.start_soon(swallow, store, work, results)
+            await trio.testing.wait_all_tasks_blocked()
+        gate.open()
+    assert value == [11]
+    assert seen in ([1, 11, 1, 11], [1, 11])
+    assert seen[-2:] == [1, 11]
