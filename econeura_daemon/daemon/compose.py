@@ -31,6 +31,7 @@ from econeura_daemon.daemon.observing import (
     observe_lanes,
     observe_registry,
     observe_store,
+    prober_health,
     registry_health,
 )
 from econeura_daemon.daemon.reloading import Reloader
@@ -320,7 +321,8 @@ async def _open_discovery(
         declared = Declared(registry, resolve, settings.discovery, settings.services)
         reloader.follow(lambda new: declared.use(new.services))
         observe_registry(metrics, registry, prober)
-        health.add("registry", lambda: registry_health(loops.health_of("registry"), registry, prober))
+        health.add("registry", lambda: registry_health(loops.health_of("registry"), registry))
+        health.add("prober", lambda: prober_health(loops.health_of("registry"), prober))
         async with _open_loop(loops.supervised("registry.declared", declared.run)):
             yield Discovery(registry=registry, prober=prober)
 

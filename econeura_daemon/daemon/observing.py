@@ -17,6 +17,8 @@ from econeura_daemon.webhooks.schedule import Delivered, Failed, Step
 
 BACKLOG_EVERY = 5.0
 """Seconds between looks at the backlog."""
+PROBES_LATE = 10.0
+"""Seconds that a probe may wait for room."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,18 +108,25 @@ def instances_by_status(registry: Registry) -> dict[str, float]:
     return counts
 
 
-def registry_health(loop: ComponentHealth, registry: Registry, prober: Prober) -> ComponentHealth:
+def registry_health(loop: ComponentHealth, registry: Registry) -> ComponentHealth:
     """Tell how the registry's loops are, and what it holds."""
     counts = instances_by_status(registry)
     detail = f"{loop.detail}; {counts['healthy']:.0f} of {sum(counts.values()):.0f} instances are healthy"
-    if prober.waiting:
-        detail += f", {prober.waiting} probes wait"
     troubles = list(registry.unresolved.values())
     if registry.leases.preserve_mode():
         troubles.append(f"preserve mode: {registry.leases.preserve.cause}")
     if not troubles:
         return ComponentHealth(loop.status, detail)
     return ComponentHealth(worst([loop, ComponentHealth("degraded")]), "; ".join([detail, *troubles]))
+
+
+def prober_health(timers: ComponentHealth, prober: Prober) -> ComponentHealth:
+    """Tell what the prober does, and whether it keeps up; ``timers`` tells it what is due."""
+    detail = f"{prober.checks} instances have a check, {prober.in_flight} probes run, {prober.waiting} wait"
+    if prober.late_by > PROBES_LATE:
+        detail += f", the first for {prober.late_by:.0f} s: discovery.max_probes may be too low"
+        return ComponentHealth(worst([timers, ComponentHealth("degraded")]), detail)
+    return ComponentHealth(timers.status, detail)
 
 
 def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lanes) -> ComponentHealth:

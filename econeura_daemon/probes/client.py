@@ -6,6 +6,7 @@ A registrant chooses where a probe goes and reads what comes back.
 """
 
 import logging
+import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -46,7 +47,6 @@ INTERNAL = tuple(
     )
 )  # fmt: skip
 """What may be probed beside the public internet: RFC 1918, RFC 6598, RFC 4193, loopback."""
-_METADATA = EgressGuard()
 _NEVER = tuple(ip_network(network) for network in ("100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::254/128"))
 """Metadata services that stand in those networks: see `wire.egress`."""
 
@@ -103,25 +103,25 @@ class ProbeClient:
         return ProbeResult(outcome=Outcome.PASS, detail="it accepts connections")
 
     async def _get(self, said: Registration, check: Check) -> ProbeResult:
-        path = check.path
+        name = said.server_name or said.host
+        target = _Target("https" if said.scheme == "https" else "http", name, said.port, check.path)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._ask(said, path)
+            answer = await self._ask(said.host, target)
             if answer.location is None or not 300 <= answer.status < 400:
                 return _judged(answer)
-            onward = _on_the_host(said, path, answer.location)
+            onward = target.onward(answer.location)
             if onward is None:
                 return _failed(f"HTTP {answer.status} leads off the host, to {answer.location[:200]!r}")
-            path = onward
+            target = onward
         return _failed(f"more than {MAX_REDIRECTS} redirects")
 
-    async def _ask(self, said: Registration, path: str) -> _Answer:
-        name = said.server_name or said.host
-        connection = Connection(await self._open(said, name))
+    async def _ask(self, host: str, target: "_Target") -> _Answer:
+        connection = Connection(await self._open(host, target))
         try:
             exchange = Exchange(connection, max_bytes=MAX_READ)
-            head = request_line(b"GET", path.encode("ascii")) + header_lines(
+            head = request_line(b"GET", target.path.encode("ascii")) + header_lines(
                 (
-                    (b"Host", _authority(name, said).encode("ascii")),
+                    (b"Host", target.authority.encode("ascii")),
                     (b"User-Agent", USER_AGENT.encode("ascii")),
                     (b"Accept", b"*/*"),
                     (b"Accept-Encoding", b"identity"),
@@ -137,11 +137,48 @@ class ProbeClient:
         location = next((value for key, value in parser.headers if key.lower() == b"location"), None)
         return _Answer(parser.status, None if location is None else location.decode("latin-1"), output)
 
-    async def _open(self, said: Registration, name: str) -> socket.socket:
-        connected = await self._connector.open_tcp(said.host, said.port)
-        if said.scheme != "https":
+    async def _open(self, host: str, target: "_Target") -> socket.socket:
+        connected = await self._connector.open_tcp(host, target.port)
+        if target.scheme != "https":
             return connected
-        return await self._connector.start_tls(connected, name, await self._connector.context())
+        return await self._connector.start_tls(connected, target.name, await self._connector.context())
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@attrs.frozen
+class _Target:
+    """What is asked for; ``name`` is the host as it calls itself."""
+
+    scheme: str
+    name: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.name}]" if ":" in self.name else self.name
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def onward(self, location: str) -> "_Target | None":
+        """Return where a redirect leads on the same host, None if it leads elsewhere or nowhere.
+
+        Another port or scheme is no other host, as Kubernetes' probes see it: services send http to https.
+        """
+        try:
+            url = urlsplit(urljoin(f"{self.scheme}://{self.authority}{self.path}", location))
+            port = url.port or _PORTS[url.scheme]
+        except (ValueError, KeyError):
+            return None
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        if url.hostname != self.name.lower() or _PLAIN.fullmatch(path) is None:
+            return None
+        return _Target(url.scheme, self.name, port, path)
+
+
+_PLAIN = re.compile(r"/[\x21-\x7e]*")
+"""Nothing else may stand in a request line."""
 
 
 async def _read(exchange: Exchange) -> bytes:
@@ -171,31 +208,6 @@ def _judged(answer: _Answer) -> ProbeResult:
 
 def _failed(detail: str) -> ProbeResult:
     return ProbeResult(outcome=Outcome.FAIL, detail=detail)
-
-
-def _authority(name: str, said: Registration) -> str:
-    host = f"[{name}]" if ":" in name else name
-    default = {"http": 80, "https": 443}.get(said.scheme)
-    return host if said.port == default else f"{host}:{said.port}"
-
-
-def _on_the_host(said: Registration, path: str, location: str) -> str | None:
-    """Return the path that a redirect leads to, None if it leads elsewhere."""
-    scheme = "https" if said.scheme == "https" else "http"
-    here = f"{scheme}://{_authority(said.server_name or said.host, said)}"
-    try:
-        target = urlsplit(urljoin(here + path, location))
-        port = target.port or {"http": 80, "https": 443}.get(target.scheme)
-    except ValueError:
-        return None
-    same = (target.scheme, target.hostname, port) == (
-        scheme,
-        (said.server_name or said.host).lower(),
-        said.port,
-    )
-    if not same or not target.path.isascii() or not target.query.isascii():
-        return None
-    return (target.path or "/") + (f"?{target.query}" if target.query else "")
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ FIRST = 0.5
 """Seconds within which a new registration is probed: registrants often say so just before they listen."""
 JITTER = 0.1
 """Of the interval, either way."""
+OVERDUE = 1.0
+"""Seconds past its timeout after which a probe that failed says something of us and nothing of the instance."""
 ADDRESS_ALONE = Check(kind=CheckKind.TCP)
 """How one that has no check is probed when somebody wants to know."""
 
@@ -42,6 +44,8 @@ class _Probed:
     last: LastProbe | None = None
     is_waiting: bool = False
     """In the queue, or its probe runs."""
+    wanted_at: float = 0.0
+    """When it came into the queue."""
     running: trio.CancelScope | None = None
     asking: list[Callable[[bool], None]] = attrs.field(factory=list)
 
@@ -59,7 +63,6 @@ class Prober:
         *,
         max_in_flight: int,
     ) -> None:
-        self.in_flight = 0
         self._registry = registry
         self._probe = probe
         self._clock = clock
@@ -68,6 +71,7 @@ class Prober:
         self._max_in_flight = max_in_flight
         self._probed: dict[str, _Probed] = {}
         self._queue: deque[_Probed] = deque()
+        self._running: set[_Probed] = set()
         self._draining = False
 
     def __repr__(self) -> str:
@@ -76,9 +80,24 @@ class Prober:
         )
 
     @property
+    def in_flight(self) -> int:
+        """How many probes run."""
+        return len(self._running)
+
+    @property
     def waiting(self) -> int:
         """How many probes are due and find no room."""
         return len(self._queue)
+
+    @property
+    def late_by(self) -> float:
+        """For how many seconds the first of them has found none."""
+        return trio.current_time() - self._queue[0].wanted_at if self._queue else 0.0
+
+    @property
+    def checks(self) -> int:
+        """How many instances have a check."""
+        return sum(one.check is not None for one in self._probed.values())
 
     def last(self, instance_id: str) -> LastProbe | None:
         """Return how the last probe of an instance's registration went, None if none has come back."""
@@ -105,8 +124,7 @@ class Prober:
         if before is None or after.generation != before.generation:
             probed = self._begin(after)
             if probed.check is not None:
-                due = trio.current_time() + self._rng.uniform(0, FIRST)
-                self._registry.timers.set(probed.timer, due)
+                self._soon(probed)
         else:
             self._probed[after.id].instance = after
 
@@ -121,7 +139,9 @@ class Prober:
         """Begin no more probes, and end those that run: their results would be nobody's."""
         self._draining = True
         self._queue.clear()
-        self._tasks.cancel_scope.cancel()
+        for probed in self._running:
+            if probed.running is not None:
+                probed.running.cancel()
 
     def _begin(self, instance: Instance) -> _Probed:
         check = instance.registration.check
@@ -142,6 +162,7 @@ class Prober:
     def _want(self, probed: _Probed) -> None:
         if not probed.is_waiting and not self._draining:
             probed.is_waiting = True
+            probed.wanted_at = trio.current_time()
             self._queue.append(probed)
             self._pump()
 
@@ -149,7 +170,7 @@ class Prober:
         while self._queue and self.in_flight < self._max_in_flight:
             probed = self._queue.popleft()
             if not self._is_over(probed):
-                self.in_flight += 1
+                self._running.add(probed)
                 self._tasks.start_soon(self._run, probed)
 
     async def _run(self, probed: _Probed) -> None:
@@ -157,19 +178,28 @@ class Prober:
         began = trio.current_time()
         try:
             with trio.CancelScope() as probed.running:
-                if not self._is_over(probed):
+                if not self._is_over(probed) and not self._draining:
                     result = await self._probe(probed.instance.registration, probed.check or ADDRESS_ALONE)
         except Exception:  # noqa: BLE001 - one instance's bug must not end the others' probes
             _log.exception("a probe failed", extra={"service": probed.instance.id})
         finally:
             probed.running = None
             probed.is_waiting = False
-            self.in_flight -= 1
+            self._running.discard(probed)
         if not self._is_over(probed):
-            if result is not None:
+            if result is None:
+                self._schedule(probed)
+            elif self._stood_still(probed, result, trio.current_time() - began):
+                self._soon(probed)
+            else:
                 self._note(probed, result, began)
-            self._schedule(probed)
+                self._schedule(probed)
         self._pump()
+
+    def _stood_still(self, probed: _Probed, result: ProbeResult, seconds: float) -> bool:
+        """Tell whether a probe failed because our own loop did not turn meanwhile."""
+        timeout = (probed.check or ADDRESS_ALONE).timeout_ms / 1000
+        return not result.passed and seconds > timeout + OVERDUE
 
     def _note(self, probed: _Probed, result: ProbeResult, began: float) -> None:
         probed.last = LastProbe(
@@ -187,6 +217,9 @@ class Prober:
         asking, probed.asking = probed.asking, []
         for tell in asking:
             tell(result.passed)
+
+    def _soon(self, probed: _Probed) -> None:
+        self._registry.timers.set(probed.timer, trio.current_time() + self._rng.uniform(0, FIRST))
 
     def _schedule(self, probed: _Probed) -> None:
         if probed.check is not None:
@@ -210,3 +243,4 @@ async def open_prober(
             yield prober
         finally:
             prober.drain()
+            tasks.cancel_scope.cancel()

@@ -8,6 +8,12 @@ from econeura_daemon.registry.model import Check, Verdict
 DOUBT_MS = 5_000
 """Between two probes while the verdict is in doubt (Consul and Kubernetes leave it at the interval)."""
 
+_VERDICTS = {
+    Outcome.PASS: Verdict.HEALTHY,
+    Outcome.WARNING: Verdict.WARNING,
+    Outcome.FAIL: Verdict.UNHEALTHY,
+}
+
 
 @attrs.frozen
 class Judgement:
@@ -18,18 +24,36 @@ class Judgement:
     """Results in a row for the verdict, as far as they matter."""
     against: int = 0
     """Results in a row against it."""
+    calm: int = 0
+    """Passes in a row since the last warning."""
 
     def observe(self, result: ProbeResult, check: Check) -> tuple["Judgement", str | None]:
-        """Return the judgement after a result, and if the verdict changed, why."""
-        seen = Verdict.HEALTHY if result.passed else Verdict.UNHEALTHY
+        """Return the judgement after a result, and if the verdict changed, why.
+
+        A warning is as good as a pass, and shown until as many passes in a row have come as turn a verdict.
+        """
+        seen = _VERDICTS[result.outcome]
         if self.verdict is None:
             return Judgement(seen, agreeing=1), _first(result)
-        if seen is self.verdict:
-            return Judgement(self.verdict, agreeing=min(self.agreeing + 1, _needed(seen, check))), None
+        if seen.passes is self.verdict.passes:
+            return self._agree(seen, result, check)
         against = self.against + 1
         if against < _needed(seen, check):
-            return attrs.evolve(self, agreeing=0, against=against), None
+            return attrs.evolve(self, agreeing=0, against=against, calm=0), None
         return Judgement(seen, agreeing=against), _in_a_row(against, result)
+
+    def _agree(self, seen: Verdict, result: ProbeResult, check: Check) -> tuple["Judgement", str | None]:
+        assert self.verdict is not None
+        needed = _needed(seen, check)
+        agreed = Judgement(self.verdict, agreeing=min(self.agreeing + 1, needed))
+        if seen is Verdict.WARNING and self.verdict is not seen:
+            return attrs.evolve(agreed, verdict=seen), f"it passes, with a warning: {result.detail}"
+        if seen is self.verdict:
+            return agreed, None
+        calm = self.calm + 1
+        if calm < needed:
+            return attrs.evolve(agreed, calm=calm), None
+        return attrs.evolve(agreed, verdict=seen), _in_a_row(calm, result)
 
     def is_in_doubt(self, check: Check) -> bool:
         """Tell whether the next result is worth having soon."""
@@ -46,7 +70,7 @@ def settled(verdict: Verdict | None, check: Check) -> Judgement:
 
 
 def _needed(verdict: Verdict, check: Check) -> int:
-    return check.healthy_after if verdict is Verdict.HEALTHY else check.unhealthy_after
+    return check.healthy_after if verdict.passes else check.unhealthy_after
 
 
 def _first(result: ProbeResult) -> str:

@@ -1,12 +1,14 @@
 """Leases: who promised to renew, until when, and what happens if nothing comes.
 
 Heartbeats live here and nowhere else. Times are Trio's, so a step of the wall clock expires nothing; after a restart
-and after the machine was suspended every lease lasts once more in full. What a lease that ran out means for the
+and after the machine was suspended every lease lasts once more in full; time in which our loop stood still, or the
+process was stopped, does not count, for nobody could be heard. What a lease that ran out means for the
 instance is written by the `Settler`.
 """
 
 import enum
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -20,10 +22,12 @@ from econeura_daemon.registry.preserve import Preserve
 from econeura_daemon.registry.settler import Settler
 from econeura_daemon.registry.timers import Timer, Timers
 
+LATE = 0.1
+"""Seconds that our loop is late from which on heartbeats may wait in the sockets, unread."""
 STALL = 2.0
 """Seconds that our loop is late from which on registrants may have been unheard."""
 CATCH_UP = 1.0
-"""Seconds after a stall for the heartbeats that wait in the sockets."""
+"""Seconds for reading them, at most: a lease that ran out meanwhile is given that time, once."""
 SUSPENDED = 1.0
 """Seconds by which the time since boot must run ahead of Trio's to mean that the machine was suspended."""
 
@@ -57,6 +61,8 @@ class Lease:
     renewed_at: int | None
     """When a heartbeat came last, in milliseconds since the epoch; None: none since this run began."""
     state: _State = _State.LIVE
+    was_awaited: bool = False
+    """It ran out while our loop was late, and got time to be heard since its last heartbeat."""
     ttl: float | None = attrs.field(init=False)
     expired_at: float = float("-inf")
     timer: Timer = attrs.field(init=False)
@@ -94,6 +100,7 @@ class Leases:
         self._gone: list[Lease] = []
         """Leases that ran out for good lately: should it turn out that many did, they are looked at again."""
         self._clocks = (trio.current_time(), boot_time())
+        self._hear_until = float("-inf")
         timers.turned.append(self._settle_due)
         timers.ticked.append(self._tick)
 
@@ -132,6 +139,7 @@ class Leases:
         if lease is None:
             return None
         lease.renewed_at = to_ms(self._clock.now())
+        lease.was_awaited = False
         if lease.ttl is not None:
             self._timers.set(lease.timer, trio.current_time() + lease.ttl)
             if lease.state is not _State.LIVE:
@@ -191,6 +199,8 @@ class Leases:
         """Decide about all leases that ran out in one turn together."""
         due = [lease for lease in self._due if self._leases.get(lease.instance.id) is lease]
         self._due.clear()
+        if now < self._hear_until:
+            due = [lease for lease in due if not self._await_once(lease)]
         running_out = [lease for lease in due if lease.state is _State.LIVE]
         was_active = self.preserve.active(now)
         if running_out:
@@ -205,6 +215,14 @@ class Leases:
                 self._timers.set(lease.timer, now + self._interval)
             elif lease.state is not _State.EXPIRED:
                 self._expire(lease, now)
+
+    def _await_once(self, lease: Lease) -> bool:
+        """Give a lease that ran out while our loop was late the time to be heard, unless it had it already."""
+        if lease.was_awaited:
+            return False
+        lease.was_awaited = True
+        self._timers.set(lease.timer, self._hear_until)
+        return True
 
     def _enter_preserve(self, now: float) -> None:
         """Those that ran out before it showed that they are many get the same chance."""
@@ -260,15 +278,18 @@ class Leases:
         if (boot - then_boot) - (now - then) > SUSPENDED:
             _log.info("the machine was suspended: every lease lasts once in full from now on")
             self.grant_grace()
+        if late >= LATE:
+            self._hear_until = now + min(now - then, CATCH_UP)
         if late >= STALL:
-            self._catch_up(now, late)
+            self._resume(now, late, now - then)
 
-    def _catch_up(self, now: float, late: float) -> None:
-        """Our loop stood still: first let those be heard who could not make themselves heard."""
+    def _resume(self, now: float, late: float, unheard: float) -> None:
+        """Our loop stood still, or the process was stopped: let that time not have been, and mistrust the next."""
         was_active = self.preserve.active(now)
         self.preserve = self.preserve.stall(now, late)
         if not was_active and self.preserve.active(now):
             self._enter_preserve(now)
         for lease in self._leases.values():
-            if lease.state is _State.LIVE and lease.timer.due <= now:
-                self._timers.set(lease.timer, now + CATCH_UP)
+            for timer in (lease.timer, lease.removal):
+                if timer.due < math.inf:
+                    self._timers.set(timer, max(timer.due + unheard, now + CATCH_UP))

@@ -27,7 +27,14 @@ class Verdict(enum.StrEnum):
     """What the check says of an instance."""
 
     HEALTHY = "healthy"
+    WARNING = "warning"
+    """It passes, and says that it has too much to do: healthy as well."""
     UNHEALTHY = "unhealthy"
+
+    @property
+    def passes(self) -> bool:
+        """It speaks for the instance."""
+        return self is not Verdict.UNHEALTHY
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +133,7 @@ def status_of(health: Health, registration: Registration) -> tuple[Status, str]:
         return Status.UNHEALTHY, f"the lease ran out: no heartbeat for {registration.ttl_ms} ms"
     kept = "kept without a heartbeat, for many stopped at once; " if health.stale else ""
     if health.verdict is not None:
-        return Status(health.verdict.value), kept + health.reason
+        return (Status.HEALTHY if health.verdict.passes else Status.UNHEALTHY), kept + health.reason
     if registration.check is not None:
         return Status.UNKNOWN, kept + "no probe has come back yet"
     return Status.HEALTHY, kept + ("its address answers" if health.stale else "the lease is live")
