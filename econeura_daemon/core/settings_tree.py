@@ -120,7 +120,8 @@ def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
         return None if value is None else "***"
     if isinstance(value, ServiceSettings):
         host = f"[{value.host}]" if ":" in value.host else value.host
-        return f"{value.type} at {value.scheme}://{host}:{value.port}"
+        where = f"{value.type} at {value.scheme}://{host}:{value.port}"
+        return f"{where}, each address of it" if value.resolve else where
     if isinstance(value, tuple):
         return [str(item) for item in value]
     plain: str | int | bool | None = value

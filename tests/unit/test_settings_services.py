@@ -149,6 +149,8 @@ def test_a_variable_cannot_declare_a_service():
 
 def test_a_service_is_shown_by_its_id_with_where_it_was_written():
     found = read(LEAST + '\n[[services]]\ntype = "web"\nhost = "::1"\nport = 80\nid = "web.1"\n')
+    named = ServiceSettings(type="web", host="web.example", port=80, resolve=True)
+    assert shown("services.web", named) == "web at http://web.example:80, each address of it"
     values = flatten(found.settings)
     assert shown("services.web.1", values["services.web.1"]) == "web at http://[::1]:80"
     assert (
