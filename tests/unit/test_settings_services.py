@@ -131,6 +131,26 @@ def test_an_id_that_is_not_given_is_made_of_what_does_not_change(host, key):
         ("[discovery]\nservice_type = 'default'", "e.toml:2: discovery.service_type: 'default' is reserved"),
         ("[workers]\nservice_type = 'calls'", "e.toml:2: workers.service_type: 'calls' is reserved"),
         ("[discovery]\nadvertised_host = 'a:1'", "e.toml:2: discovery.advertised_host: the host 'a:1' is an"),
+        (
+            "[discovery]\nheartbeat_interval_ms = 99",
+            "e.toml:2: discovery.heartbeat_interval_ms: expected 100 to",
+        ),
+        (
+            "[discovery]\nhealth_check_interval_ms = 0",
+            "e.toml:2: discovery.health_check_interval_ms: expected",
+        ),
+        (
+            "[discovery]\nmax_probes = 0",
+            "e.toml:2: discovery.max_probes: expected 1 to 10000, got the number 0",
+        ),
+        (
+            "[discovery]\nenabled = 'no'",
+            "e.toml:2: discovery.enabled: expected true or false, got the string",
+        ),
+        (
+            "[discovery]\nhearbeat_interval_ms = 1",
+            "e.toml:2: discovery.hearbeat_interval_ms: unknown key; did you",
+        ),
         ("[discovery]\nresolve_interval_ms = 1", "e.toml:2: discovery.resolve_interval_ms: expected 100 to"),
     ],
 )
