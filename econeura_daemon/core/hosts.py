@@ -29,8 +29,6 @@ def host_flaw(host: str, *, in_brackets: bool = False) -> str | None:
     if _NUMBER.fullmatch(labels[-1]):
         # Resolvers read 2130706433, 0x7f.1, 0177.0.0.1, 127.1 as 127.0.0.1: WHATWG URL, "ends in a number".
         return _address_flaw(host, IPv4Address)
-    if len(name) > _MAX_NAME:
-        return f"a host name has at most {_MAX_NAME} characters, this one has {len(name)}"
     bad = next((label for label in labels if _LABEL.fullmatch(label) is None), None)
     return None if bad is None else f"{bad!r} is no part of a host name: 1 to 63 of a-z, 0-9, - and _"
 

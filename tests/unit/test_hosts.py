@@ -20,7 +20,7 @@ def test_a_name_or_an_address_is_a_host(host):
         ("a" * 64, "is no part of a host name"),
         (".".join(["a" * 60] * 5), "at most 253 characters, this one has 304"),
         ("ü" * 300, "at most 253 characters, this one has 300"),
-        (".".join(["ü"] * 40), "at most 253 characters, this one has 319"),
+        (".".join(["ü"] * 40), "Domain too long"),
         ("a b", "'a b' is no part of a host name"),
         ("xn--a", "no internationalized name"),
         ("-ü", "no internationalized name"),
