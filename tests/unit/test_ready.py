@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 
-import attrs
 import pytest
 
-from econeura_daemon.daemon.ready import FILE, Ready, read_ready, remove_ready, start_ticks, write_ready
+from econeura_daemon.daemon.ready import remove_ready, write_ready
+from econeura_daemon.registrant.ready import FILE, Ready, read_ready, start_ticks
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_file_holds_one_json_line(tmp_path, ready):
 
 def test_it_can_be_written_again_and_removed_twice(tmp_path, ready):
     write_ready(tmp_path, ready)
-    write_ready(tmp_path, attrs.evolve(ready, urls=()))
+    write_ready(tmp_path, ready._replace(urls=()))
     assert read_ready(tmp_path).urls == ()
     remove_ready(tmp_path)
     remove_ready(tmp_path)
@@ -75,7 +75,7 @@ def test_a_file_that_is_none_of_ours_is_as_none(tmp_path, content):
 
 def test_the_file_of_a_killed_daemon_is_told_from_that_of_a_live_one(tmp_path, ready):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        theirs = attrs.evolve(ready, pid=other.pid, start_ticks=start_ticks(other.pid))
+        theirs = ready._replace(pid=other.pid, start_ticks=start_ticks(other.pid))
         assert theirs.alive
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
@@ -84,8 +84,8 @@ def test_the_file_of_a_killed_daemon_is_told_from_that_of_a_live_one(tmp_path, r
 
 
 def test_another_process_with_the_same_pid_is_told_from_it(ready):
-    assert not attrs.evolve(ready, start_ticks=ready.start_ticks + 1).alive
-    assert attrs.evolve(ready, start_ticks=None).alive
+    assert not ready._replace(start_ticks=ready.start_ticks + 1).alive
+    assert ready._replace(start_ticks=None).alive
 
 
 def test_a_process_name_with_brackets_and_spaces_is_read():
@@ -101,7 +101,7 @@ def test_a_process_name_with_brackets_and_spaces_is_read():
 
 def test_reading_it_loads_nothing_heavy():
     code = (
-        "import sys; from econeura_daemon.daemon.ready import read_ready; "
+        "import sys; from econeura_daemon.registrant.ready import read_ready; "
         "print([m for m in ('trio', 'sqlalchemy', 'quart', 'httpx') if m in sys.modules])"
     )
     done = subprocess.run(
