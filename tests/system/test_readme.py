@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from textwrap import indent
 
 import pytest
 import trio
@@ -61,7 +62,7 @@ async def background(command, log):
 
 
 async def test_the_main_job_works_as_the_readme_tells_it(tmp_path, monkeypatch):
-    listen, publish, subscribe, look = blocks("sh")
+    listen, publish, subscribe, look, *_ = blocks("sh")
     port, log = free_port(), tmp_path / "listen.log"
     async with open_running_daemon(write_config(tmp_path / "state")) as daemon:
         monkeypatch.setenv("ECONEURA_URL", daemon.url)
@@ -88,7 +89,7 @@ async def test_the_main_job_works_as_the_readme_tells_it(tmp_path, monkeypatch):
 
 
 async def test_the_readmes_python_verifies_what_arrives(tmp_path):
-    (verify,) = blocks("python")
+    verify, _ = blocks("python")
     async with (
         open_receiver() as receiver,
         open_running_daemon(write_config(tmp_path / "state")) as daemon,
@@ -102,6 +103,37 @@ async def test_the_readmes_python_verifies_what_arrives(tmp_path):
     found = {"secret": made.data["secret"], "body": one.body, "headers": one.headers}
     exec(verify, found)
     assert found["event"]["data"] == {"order": 17}
+
+
+async def test_services_register_and_are_found_as_the_readme_tells_it(tmp_path, monkeypatch):
+    _, register = blocks("python")
+    *_, by_hand, look = blocks("sh")
+    list_, watch = look.strip().splitlines()
+    async with open_running_daemon(write_config(tmp_path / "state")) as daemon:
+        monkeypatch.setenv("ECONEURA_URL", daemon.url)
+
+        async def serve():
+            code, out, err = await shell(translated(by_hand, daemon, 0))
+            assert code == 0, err
+            made, renewed = map(json.loads, out.replace("}{", "}\n{").splitlines())
+            assert made["data"]["status"] == renewed["data"]["status"] == "healthy"
+            code, out, err = await shell(translated(list_, daemon, 0))
+            assert code == 0, err
+            assert {one["port"] for one in json.loads(out)["data"]["items"]} == {8080, 8081}
+            code, out, err = await shell(translated(f"{watch} --count 2", daemon, 0))
+            assert code == 0, err
+            assert [line.split()[1:3] for line in out.splitlines()] == [
+                ["present", "orders-2"],
+                ["present", "orders:127.0.0.1:8080"],
+            ]
+
+        found = {"serve": serve}
+        exec("async def main():\n" + indent(register, "    "), found)
+        with trio.fail_after(60):
+            await found["main"]()
+        async with daemon.client() as client:
+            left = (await client.get("/v1/services?type=orders")).data["items"]
+        assert [one["id"] for one in left] == ["orders-2"]
 
 
 def test_the_readme_names_files_that_are_there():
