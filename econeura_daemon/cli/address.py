@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from econeura_daemon.cli.exits import CommandError, Exit
-from econeura_daemon.registrant.finding import find_url
+from econeura_daemon.finding import find_url
 
 
 @attrs.frozen

@@ -87,8 +87,11 @@ def cursor_before(client: Client, since: str) -> int:
     low, high = _opening(client, 0), _opening(client, None)
     while low < high:
         middle = (low + high) // 2
-        key, event = next((key, data) for key, data in _stream(client, None, middle) if data is not None)
-        cursor = middle if key is None else int(key)
+        cursor, event = next(
+            (int(key), data)
+            for key, data in _stream(client, None, middle)
+            if key is not None and data is not None  # what has no cursor is not in the log
+        )
         if cursor > high or event["timestamp"] >= since:
             high = middle
         else:

@@ -20,7 +20,7 @@ from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.notify import Notifier, open_notifier
 from econeura_daemon.daemon.ready import remove_ready, write_ready
 from econeura_daemon.daemon.signals import GRACE, HardStop, open_signals
-from econeura_daemon.registrant.ready import Ready, start_ticks
+from econeura_daemon.finding.ready import Ready, start_ticks
 from econeura_daemon.telemetry.logs import Logs, announce, open_logging
 
 EXIT_DRAINED, EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 0, 1, 75, 78

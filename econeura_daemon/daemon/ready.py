@@ -1,10 +1,10 @@
-"""``ready.json`` in the state directory, as it is written; `registrant.ready` reads it."""
+"""``ready.json`` in the state directory, as it is written; `finding.ready` reads it."""
 
 import json
 import os
 from pathlib import Path
 
-from econeura_daemon.registrant.ready import FILE, Ready
+from econeura_daemon.finding.ready import FILE, Ready
 
 
 def write_ready(state_dir: Path, ready: Ready) -> None:

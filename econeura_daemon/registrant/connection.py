@@ -13,13 +13,13 @@ import anyio
 import httpx
 
 from econeura_daemon._version import VERSION
+from econeura_daemon.finding import find_url
 from econeura_daemon.registrant.errors import (
     ConfigurationError,
     RefusedError,
     RegistrantError,
     UnavailableError,
 )
-from econeura_daemon.registrant.finding import find_url
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 """Makes the transport of one connection."""

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import trio
 
+from econeura_daemon.finding import DEFAULT_URL
 from econeura_daemon.registrant import ConfigurationError, RefusedError, UnavailableError, registered
-from econeura_daemon.registrant.finding import DEFAULT_URL
 from tests.support.pretended_daemon import PretendedDaemon
 
 TTL = 30.0

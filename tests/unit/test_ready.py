@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from econeura_daemon.daemon.ready import remove_ready, write_ready
-from econeura_daemon.registrant.ready import FILE, Ready, read_ready, start_ticks
+from econeura_daemon.finding.ready import FILE, Ready, read_ready, start_ticks
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_process_name_with_brackets_and_spaces_is_read():
 
 def test_reading_it_loads_nothing_heavy():
     code = (
-        "import sys; from econeura_daemon.registrant.ready import read_ready; "
+        "import sys; from econeura_daemon.finding.ready import read_ready; "
         "print([m for m in ('trio', 'sqlalchemy', 'quart', 'httpx') if m in sys.modules])"
     )
     done = subprocess.run(

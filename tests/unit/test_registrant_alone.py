@@ -51,7 +51,7 @@ def test_it_needs_anyio_and_httpx_alone():
     assert done.returncode == 0, done.stderr
     said, loaded = done.stdout.splitlines()
     assert said.startswith("False no daemon answers at http://127.0.0.1:9: ")
-    assert loaded == "['_version', 'core', 'registrant'] set()"
+    assert loaded == "['_version', 'core', 'finding', 'registrant'] set()"
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

@@ -13,7 +13,7 @@ import pytest
 
 from econeura_daemon.core.errors import SettingsError, StateDirectoryHeldError, StoreFullError
 from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
-from econeura_daemon.registrant.ready import FILE
+from econeura_daemon.finding.ready import FILE
 
 
 class Clock:
@@ -63,7 +63,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from econeura_daemon.registrant.ready import FILE
+from econeura_daemon.finding.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 class Clock:
     def now(self): return datetime(2026, 11, 24, tzinfo=UTC)
@@ -164,7 +164,7 @@ import os, sys
 from pathlib import Path
 from random import Random
 from econeura_daemon.core.errors import SettingsError
-from econeura_daemon.registrant.ready import FILE
+from econeura_daemon.finding.ready import FILE
 from econeura_daemon.daemon.state_dir import open_state_dir
 if os.geteuid() == 0:
     os.setgid(65534)

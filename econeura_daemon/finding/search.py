@@ -1,7 +1,4 @@
-"""Where the daemon of this machine is: a running one leaves its addresses in `ready.json`.
-
-The command line finds it in the same way. Standard library only.
-"""
+"""The search: a running daemon leaves its addresses in `ready.json`. The command line and registrants find it so."""
 
 import os
 import tomllib
@@ -9,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from econeura_daemon.core.locations import DEFAULT_FILE, state_directory
-from econeura_daemon.registrant.ready import read_ready
+from econeura_daemon.finding.ready import read_ready
 
 DEFAULT_URL = "http://127.0.0.1:3001"
 SERVICE_STATE_DIR = "/var/lib/econeura-daemon"
