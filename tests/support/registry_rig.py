@@ -23,9 +23,11 @@ class Rig:
     prober: Prober
     log: EventLog
 
+    def body(self, key, **fields):
+        return RegisterService(**{"type": "web", "host": "127.0.0.1", "port": 80, "id": key, **fields})
+
     async def register(self, key, **fields):
-        body = {"type": "web", "host": "127.0.0.1", "port": 80, "id": key, **fields}
-        return (await self.registry.register(RegisterService(**body))).instance
+        return (await self.registry.register(self.body(key, **fields))).instance
 
     def status(self, key):
         return self.registry.get(key).status.value
