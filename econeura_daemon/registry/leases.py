@@ -96,6 +96,7 @@ class Leases:
         self._boot_time = boot_time
         self._leases: dict[str, Lease] = {}
         self._live = 0
+        """Leases that are renewed: those that are kept prove nothing."""
         self._due: list[Lease] = []
         self._gone: list[Lease] = []
         """Leases that ran out for good lately: should it turn out that many did, they are looked at again."""
@@ -178,7 +179,7 @@ class Leases:
         lease = self._leases.pop(instance.id)
         self._timers.cancel(lease.timer)
         self._timers.cancel(lease.removal)
-        if lease.ttl is not None and lease.state is not _State.EXPIRED:
+        if lease.ttl is not None and lease.state is _State.LIVE:
             self._live -= 1
 
     def _time_removal(self, lease: Lease, now: float) -> None:
@@ -255,7 +256,7 @@ class Leases:
             self._enter(lease, _State.KEPT)
 
     def _enter(self, lease: Lease, state: _State) -> None:
-        self._live += (state is not _State.EXPIRED) - (lease.state is not _State.EXPIRED)
+        self._live += (state is _State.LIVE) - (lease.state is _State.LIVE)
         lease.state = state
         self._want(lease)
 

@@ -1,0 +1,169 @@
+"""Service discovery over HTTP: what the conventions' tests do not say already."""
+
+import attrs
+import pytest
+import trio
+
+from econeura_daemon.core.errors import SwitchedOffError
+from econeura_daemon.server import Scope
+from tests.support.api_world import open_world
+from tests.support.inline_store import open_inline_store
+
+SERVICE = {"id": "w-1", "type": "workers", "host": "127.0.0.1", "port": 4001}
+
+
+@pytest.fixture
+async def world(autojump_clock):
+    async with open_inline_store() as store, open_world(store) as opened:
+        yield opened
+
+
+async def test_registering_is_201_then_200_and_the_same_key_gives_the_first_answer_again(world):
+    first = await world.post("/v1/services", SERVICE, idempotency_key="k")
+    assert first.status_code == 201
+    again = await world.post("/v1/services", SERVICE, idempotency_key="k")
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+    assert again.json()["data"] == first.json()["data"]
+    other = await world.post("/v1/services", {**SERVICE, "port": 4002}, idempotency_key="k")
+    assert other.status_code == 422
+    replaced = await world.post("/v1/services", {**SERVICE, "port": 4002})
+    assert replaced.status_code == 200
+    assert (await world.client.get("/v1/services/w-1")).json()["data"]["port"] == 4002
+
+
+async def test_a_key_that_registered_without_an_id_names_the_one_that_was_made(world):
+    body = {key: value for key, value in SERVICE.items() if key != "id"}
+    made = [
+        (await world.post("/v1/services", body, idempotency_key="k")).json()["data"]["id"] for _ in range(3)
+    ]
+    assert len(set(made)) == 1
+    assert len((await world.client.get("/v1/services")).json()["data"]["items"]) == 1
+
+
+async def test_with_neither_lease_nor_check_it_is_probed_at_health_and_a_status_is_ignored(world):
+    answer = await world.post("/v1/services", {**SERVICE, "status": {"anything": 1}})
+    data = answer.json()["data"]
+    assert data["ttlMs"] is None
+    assert data["check"] == {
+        "kind": "http",
+        "path": "/health",
+        "intervalMs": 30_000,
+        "timeoutMs": 5000,
+        "unhealthyAfter": 3,
+        "healthyAfter": 2,
+    }
+    assert (data["status"], data["statusReason"]) == ("unknown", "no probe has come back yet")
+    await trio.sleep(1)
+    beat = await world.client.put("/v1/services/w-1/heartbeat")
+    assert (beat.status_code, beat.json()["data"]["ttlMs"]) == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"port": 0}, "$.port", "expected 1 to 65535"),
+        ({"port": "80"}, "$.port", "integer"),
+        ({"type": "calls"}, "$.type", "reserved"),
+        ({"type": "Workers"}, "$.type", "a-z"),
+        ({"host": "http://h"}, "$.host", "a name or an address alone"),
+        ({"host": "[::1]"}, "$.host", "without brackets"),
+        ({"host": ""}, "$.host", ""),
+        ({"ttlMs": 99}, "$.ttlMs", "100"),
+        ({"check": {"intervalMs": 99}}, "$.check.intervalMs", "100"),
+        ({"check": {"kind": "udp"}}, "$.check.kind", "http"),
+        ({"check": {"path": "health"}}, "$.check.path", "begins with /"),
+        ({"check": {"every": 1}}, "$.check.every", "unknown"),
+        ({"weight": 0}, "$.weight", "1"),
+        ({"id": "a/b"}, "$.id", "A-Z"),
+        ({"tags": ["a,b"]}, "$.tags[0]", "comma"),
+        ({"metadata": {"a": "x" * 17_000}}, "$.metadata", "16384 bytes"),
+        ({"endpoints": [{"endpoint": "x"}]}, "$.endpoints[0].endpoint", "begins with /"),
+        ({"endpoints": [{"endpoint": "/x", "method": "get"}]}, "$.endpoints[0].method", "capitals"),
+    ],
+)
+async def test_what_does_not_fit_is_told_with_its_path_and_what_would(world, change, path, words):
+    answer = await world.post("/v1/services", {**SERVICE, **change})
+    assert answer.status_code == 400
+    details = {one["path"]: one["message"] for one in answer.json()["details"]}
+    assert list(details) == [path], details
+    assert words.lower() in details[path].lower()
+    assert (await world.client.get("/v1/services")).json()["data"]["items"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["wait=5", "wait=11m", "wait=-1s", "index=-1", "index=x", "status=well", "tag="]
+)
+async def test_a_query_that_does_not_fit_is_a_400(world, query):
+    answer = await world.client.get(f"/v1/services?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["details"]
+
+
+async def test_an_unknown_id_is_a_404_that_names_it(world):
+    for method, below in (
+        ("GET", ""), ("DELETE", ""), ("PUT", "/heartbeat"), ("PUT", "/drain"), ("DELETE", "/drain"),
+        ("GET", "/endpoints"), ("PUT", "/endpoints"),
+    ):  # fmt: skip
+        body = [] if (method, below) == ("PUT", "/endpoints") else None
+        answer = await world.client.request(method, f"/v1/services/gone{below}", json=body)
+        assert answer.status_code == 404, (method, below)
+        assert "gone" in answer.json()["detail"]
+
+
+async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_with_a_later_one(world):
+    await world.post("/v1/services", {**SERVICE, "ttlMs": 3_600_000})
+    index = (await world.client.get("/v1/services?type=workers")).headers["x-econeura-index"]
+    began = trio.current_time()
+    answer = await world.client.get(f"/v1/services?type=workers&index={index}&wait=30s")
+    assert 30 <= trio.current_time() - began < 31
+    assert answer.headers["x-econeura-index"] == index
+    answers = []
+
+    async def poll():
+        answers.append(await world.client.get(f"/v1/services?type=workers&index={index}&wait=10m"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poll)
+        await trio.sleep(5)
+        await world.client.put("/v1/services/w-1/heartbeat")
+        await world.post("/v1/services", {**SERVICE, "id": "d-1", "type": "db", "ttlMs": 3_600_000})
+        await trio.sleep(5)
+        assert answers == []
+        await world.client.put("/v1/services/w-1/drain")
+    assert [one["status"] for one in answers[0].json()["data"]["items"]] == ["draining"]
+    assert int(answers[0].headers["x-econeura-index"]) > int(index)
+
+
+async def test_switched_off_every_route_is_a_404_that_names_the_setting(world):
+    off = attrs.evolve(world.services, discovery=None)
+    off.install(world.app.extensions)
+    with pytest.raises(SwitchedOffError):
+        _ = off.registry
+    for method, path, body in (
+        ("POST", "/v1/services", SERVICE),
+        ("GET", "/v1/services/w-1", None),
+        ("DELETE", "/v1/services/w-1", None),
+        ("PUT", "/v1/services/w-1/drain", None),
+        ("PUT", "/v1/services/w-1/endpoints", []),
+        ("GET", "/v1/endpoints", None),
+        ("GET", "/v1/discovery/stats", None),
+    ):
+        answer = await world.client.request(method, path, json=body)
+        assert answer.status_code == 404, (method, path)
+        assert "discovery.enabled" in answer.json()["detail"]
+    assert "discovery" not in (await world.client.get("/health")).json()["data"]["features"]
+
+
+async def test_a_registrant_can_do_all_that_is_its_own_with_publish(world):
+    from econeura_daemon.api import scope_of
+
+    own = {
+        ("POST", "/v1/services"),
+        ("PUT", "/v1/services/a/heartbeat"),
+        ("DELETE", "/v1/services/a"),
+        ("PUT", "/v1/services/a/endpoints"),
+    }
+    for method, path in own:
+        assert scope_of(method, path) is Scope.PUBLISH
+    for method in ("PUT", "DELETE"):
+        assert scope_of(method, "/v1/services/a/drain") is Scope.ADMIN
