@@ -57,11 +57,13 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running(arguments: Sequence[str], log: Path, cpu: int | None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python arguments`` for the length of the block; SIGTERM, then SIGKILL to its session."""
+def running(
+    arguments: Sequence[str], log: Path, cpu: int | None, program: str = sys.executable
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``program arguments`` for the length of the block; SIGTERM, then SIGKILL to its session."""
     with log.open("ab") as output, pinned(cpu):
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -126,6 +128,11 @@ def peak_rss_bytes(pid: int) -> int:
             continue
         total += sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
     return total
+
+
+def rss_bytes(pid: int) -> int:
+    """What the process itself has in memory now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _tree(root: int) -> set[int]:

@@ -58,6 +58,23 @@ class Client:
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             raise GoneError(str(error)) from None
 
+    async def stream(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[str]:
+        """Yield the pieces of an answer that goes on, as they come; it ends with the connection."""
+        request = h11.Request(method="GET", target=path, headers=[("Host", self._host), *headers.items()])
+        raw = self._connection.send(request) + self._connection.send(h11.EndOfMessage())
+        try:
+            await self._stream.send_all(raw)
+            while True:
+                event = self._connection.next_event()
+                if event is h11.NEED_DATA:
+                    self._connection.receive_data(await self._stream.receive_some(65536))
+                elif isinstance(event, h11.Data):
+                    yield bytes(event.data).decode()
+                elif not isinstance(event, h11.Response):
+                    return
+        except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
+            raise GoneError(str(error)) from None
+
     async def _answer(self) -> Answer:
         status, headers, body = 0, {}, bytearray()
         while True:
