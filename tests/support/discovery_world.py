@@ -207,13 +207,15 @@ class Told:
 
     cursor: int
     event: dict
+    at: float
+    """When it came, in seconds since the epoch."""
 
 
 class Follower:
     """Keeps all of it by the stream of events, from the first one that ever was."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, world, now):
+        self.world, self.now = world, now
         self.cursor = 0
         self.told = []
         self.picture = {}
@@ -240,7 +242,7 @@ class Follower:
         assert message.id > self.cursor, "an event came twice, or out of order"
         self.cursor = message.id
         event = json.loads(message.data)
-        self.told.append(Told(message.id, event))
+        self.told.append(Told(message.id, event, self.now()))
         service = event["data"]["service"]
         self.picture = dict(self.picture)
         if event["type"] == "service.deregistered":
