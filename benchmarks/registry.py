@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -295,6 +296,7 @@ def _ratios(rounds: dict[str, list[Round]]) -> list[str]:
 
 
 async def main(arguments: argparse.Namespace, folder: Path) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     cores = Cores.choose()
     facts = surroundings(folder)
     print(
@@ -330,4 +332,8 @@ if __name__ == "__main__":
         tempfile.TemporaryDirectory(prefix="econeura-bench-", dir=given.dir) as scratch,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(main(given, Path(scratch)))
+        try:
+            runner.run(main(given, Path(scratch)))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            say("stopped; everything that was started is ended")
+            sys.exit(1)

@@ -1,17 +1,18 @@
 """Service discovery: who is there, how they are, and word when that changes."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from quart import Response
 
 from econeura_daemon import server
-from econeura_daemon.api.bodies import idempotency_key, read_body
-from econeura_daemon.api.hot import Hot, Views, from_quart
+from econeura_daemon.api.bodies import read_body
+from econeura_daemon.api.hot import Hot, Views, from_quart, key_of, read_json, reply_once
 from econeura_daemon.api.hot import reply as hot_reply
 from econeura_daemon.api.idempotency import Deed
 from econeura_daemon.api.queries import MAX_LOG_CURSOR, Parameter, choice_of, integer, parse_query
-from econeura_daemon.api.replies import reply, reply_once
+from econeura_daemon.api.replies import reply
 from econeura_daemon.api.routing import Answered, Routes, current_query
 from econeura_daemon.api.schemas import (
     COUNT,
@@ -158,12 +159,13 @@ async def register_service() -> Response:
     With `ttlMs` it promises to renew its lease within that time; with `check` the daemon probes it; with neither
     it is probed over HTTP at `/health`. Replacing keeps a drain, and the verdict if address and check are the same.
     """
-    command = await read_body(RegisterService)
-    on = services()
+    return await from_quart(_register)
+
+
+async def _register(on: Services, request: Request) -> server.Response:
+    command = read_json(request, RegisterService)
     return reply_once(
-        await on.keys.once(
-            await idempotency_key(), _REGISTRATION, lambda also: on.registry.register(command, also)
-        )
+        await on.keys.once(key_of(request), _REGISTRATION, lambda also: on.registry.register(command, also))
     )
 
 
@@ -184,13 +186,11 @@ async def list_services() -> Response:
 
 
 async def _list_services(on: Services, request: Request) -> server.Response:
-    asked = parse_query(request.query, _LIST_QUERY)
-    query = Query(asked[TYPE], asked[STATUS], asked[TAG])
-    index = asked[INDEX]
+    query, index, wait = _asked(request.query)
     together = None
     if index is not None and not on.registry.watches.has_changed(query, index):
         request.context.long_lived()
-        together = await on.registry.watch(query, index, asked[WAIT])
+        together = await on.registry.watch(query, index, wait)
     if together is None:
         at, data = _rendered(on, query)
     else:
@@ -198,6 +198,13 @@ async def _list_services(on: Services, request: Request) -> server.Response:
             together.rendered = _rendered(on, query)
         at, data = together.rendered
     return hot_reply(on, data, [(INDEX_HEADER.lower().encode(), b"%d" % at)])
+
+
+@lru_cache(maxsize=64)
+def _asked(raw: bytes) -> tuple[Query, int | None, float]:
+    """Read a query string; those who woke together come back with the same one."""
+    asked = parse_query(raw, _LIST_QUERY)
+    return Query(asked[TYPE], asked[STATUS], asked[TAG]), asked[INDEX], asked[WAIT]
 
 
 def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
@@ -346,6 +353,7 @@ async def read_discovery_stats() -> Response:
 
 
 HOT: Views = {
+    ("POST", _COLLECTION): Hot(_register),
     ("GET", _COLLECTION): Hot(_list_services, takes_query=True, waits=True),
     ("PUT", _HEARTBEAT): Hot(_renew),
 }
