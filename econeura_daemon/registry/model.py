@@ -2,12 +2,14 @@
 
 import enum
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
 
 from econeura_daemon.core.clock import format_ms
 from econeura_daemon.core.instances import DEFAULT_WEIGHT, CheckKind
+from econeura_daemon.core.jsons import dumps
 
 LEASE_INTERVALS = 3
 """A lease lasts so many heartbeat intervals: it ends when the third heartbeat in a row is missing."""
@@ -190,6 +192,17 @@ class Instance:
             and self.generation == other.generation
             and self.health == other.health
         )
+
+    def written(self, last_heartbeat: int | None = None) -> bytes:
+        """Return `to_json` as JSON; all of it but the heartbeat is written once, however often it is listed."""
+        heartbeat = "null" if last_heartbeat is None else f'"{format_ms(last_heartbeat)}"'
+        return b'%b,"lastHeartbeat":%b}' % (self._begun, heartbeat.encode())
+
+    @cached_property
+    def _begun(self) -> bytes:
+        shown = self.to_json()
+        del shown["lastHeartbeat"]
+        return dumps(shown)[:-1]
 
     def to_json(self, last_heartbeat: int | None = None) -> dict[str, Any]:
         """Return the instance as the API shows it in lists."""

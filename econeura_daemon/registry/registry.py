@@ -147,6 +147,10 @@ class Registry:
             shown["statusReason"] += f"; its address is kept, for {why}"
         return shown
 
+    def written(self, instance: Instance) -> bytes:
+        """Return what `shown` does, as JSON."""
+        return instance.written(self._last_heartbeat(instance.id))
+
     def _last_heartbeat(self, instance_id: str) -> int | None:
         return self.leases.last_heartbeat(instance_id)
 

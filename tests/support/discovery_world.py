@@ -68,7 +68,7 @@ class Service:
     def kill(self):
         self.process.kill()
         self.process.wait()
-        self.process = None
+        self.process, self.frozen = None, False
 
     async def leave(self):
         """Let it deregister and end."""

@@ -209,8 +209,8 @@ def _asked(raw: bytes) -> tuple[Query, int | None, float]:
 
 def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
     registry = on.registry
-    items = [registry.shown(instance) for instance in registry.find(query)]
-    return registry.index, dumps({"items": items, "nextCursor": None})
+    items = b",".join(map(registry.written, registry.find(query)))
+    return registry.index, b'{"items":[%b],"nextCursor":null}' % items
 
 
 @routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The instance.", ref("Service"))})
