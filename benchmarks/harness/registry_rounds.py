@@ -10,7 +10,6 @@ from benchmarks.harness.processes import cpu_seconds, rss_bytes
 from benchmarks.harness.registries import (
     WATCHED,
     WATCHED_INSTANCES,
-    Ours,
     Registry,
     send_all,
     type_of,
@@ -21,8 +20,6 @@ EXTRA = 500
 """Registrations whose cost is taken at each size; they are deregistered again."""
 FILLERS = 16
 """Registrants at once."""
-PAUSE = 0.05
-"""Seconds between two changes that are watched."""
 
 
 async def fill(registry: Registry, start: int, end: int) -> None:
@@ -57,8 +54,7 @@ async def watched_changes(registry: Registry, watchers: Watchers, count: int, ch
     cpu = cpu_seconds(registry.process.pid)
     load = time.process_time()
     for turn in range(changes):
-        await asyncio.sleep(PAUSE)
-        await rearmed(watchers, count)
+        await rearmed(count)
         watchers.expect(count)
         began = time.monotonic_ns()
         await send_all(registry, registry.change(turn % WATCHED_INSTANCES, WATCHED, time.monotonic_ns()))
@@ -154,7 +150,3 @@ def _named(name: str, values: Sequence[float]) -> dict[str, float]:
         f"{name}_p99": percentile(values, 0.99),
         f"{name}_max": max(values),
     }
-
-
-def is_ours(registry: Registry) -> bool:
-    return isinstance(registry, Ours)

@@ -129,14 +129,9 @@ async def open_watchers(registry: Registry, count: int) -> AsyncGenerator[Watche
 async def _until_all_wait(watchers: Watchers, count: int) -> None:
     while watchers.armed < count:  # noqa: ASYNC110 - no event for so many
         await asyncio.sleep(0.005)
-    await rearmed(watchers, count)
+    await rearmed(count)
 
 
-async def rearmed(watchers: Watchers, count: int) -> None:
-    """Return once all of them wait again."""
-    registry = watchers.registry
-    if isinstance(registry, Ours):
-        while (await registry.client.json("GET", "/v1/discovery/stats"))["watchers"] != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    else:
-        await asyncio.sleep(0.02)
+async def rearmed(count: int) -> None:
+    """Return once all of them wait again, as far as one knows: asking the daemon would be work for it."""
+    await asyncio.sleep(0.05 + 0.0005 * count)

@@ -9,6 +9,7 @@ instance is written by the `Settler`.
 import enum
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -98,7 +99,7 @@ class Leases:
         self._live = 0
         """Leases that are renewed: those that are kept prove nothing."""
         self._due: list[Lease] = []
-        self._gone: list[Lease] = []
+        self._gone: deque[Lease] = deque()
         """Leases that ran out for good lately: should it turn out that many did, they are looked at again."""
         self._clocks = (trio.current_time(), boot_time())
         self._hear_until = float("-inf")
@@ -228,7 +229,7 @@ class Leases:
     def _enter_preserve(self, now: float) -> None:
         """Those that ran out before it showed that they are many get the same chance."""
         _log.warning("preserve mode: %s; leases that run out are kept, probes decide", self.preserve.cause)
-        gone, self._gone = self._gone, []
+        gone, self._gone = self._gone, deque()
         for lease in gone:
             if lease.state is _State.EXPIRED and lease.expired_at > now - self._interval:
                 self.probe_now(lease.instance, partial(self._judge_gone, lease))
@@ -242,7 +243,8 @@ class Leases:
     def _expire(self, lease: Lease, now: float) -> None:
         lease.expired_at = now
         self._enter(lease, _State.EXPIRED)
-        self._gone = [one for one in self._gone if one.expired_at > now - self._interval]
+        while self._gone and self._gone[0].expired_at <= now - self._interval:
+            self._gone.popleft()
         self._gone.append(lease)
 
     def _judge_kept(self, lease: Lease, passed: bool) -> None:  # noqa: FBT001 - a probe's answer
