@@ -13,6 +13,7 @@ from econeura_daemon.core.clock import Clock, format_ms, to_ms
 from econeura_daemon.core.errors import NotFoundError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.instances import EndpointBody
+from econeura_daemon.core.jsons import dumps
 from econeura_daemon.core.settings import DiscoverySettings
 from econeura_daemon.events import EventLog
 from econeura_daemon.registry.book import Book, Registered
@@ -149,6 +150,8 @@ class Registry:
 
     def written(self, instance: Instance) -> bytes:
         """Return what `shown` does, as JSON."""
+        if instance.registration.server_name in self.unresolved:
+            return dumps(self.shown(instance))
         return instance.written(self._last_heartbeat(instance.id))
 
     def _last_heartbeat(self, instance_id: str) -> int | None:
