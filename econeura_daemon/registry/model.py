@@ -195,14 +195,15 @@ class Instance:
 
     def written(self, last_heartbeat: int | None = None) -> bytes:
         """Return `to_json` as JSON; all of it but the heartbeat is written once, however often it is listed."""
+        before, after = self._around_heartbeat
         heartbeat = "null" if last_heartbeat is None else f'"{format_ms(last_heartbeat)}"'
-        return b'%b,"lastHeartbeat":%b}' % (self._begun, heartbeat.encode())
+        return b'%b,"lastHeartbeat":%b,%b' % (before, heartbeat.encode(), after)
 
     @cached_property
-    def _begun(self) -> bytes:
-        shown = self.to_json()
-        del shown["lastHeartbeat"]
-        return dumps(shown)[:-1]
+    def _around_heartbeat(self) -> tuple[bytes, bytes]:
+        shown = list(self.to_json().items())
+        place = [name for name, _ in shown].index("lastHeartbeat")
+        return dumps(dict(shown[:place]))[:-1], dumps(dict(shown[place + 1 :]))[1:]
 
     def to_json(self, last_heartbeat: int | None = None) -> dict[str, Any]:
         """Return the instance as the API shows it in lists."""
