@@ -52,15 +52,20 @@ class Service:
     def journal(self):
         return self.folder / f"{self.id}.journal"
 
-    def start(self, state_dir):
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-I", small_service.__file__,
-                str(state_dir), str(self.journal), json.dumps(self.registration),
-            ],
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+    async def start(self, state_dir):
+        """Return once it listens to signals: one that comes before would end it."""
+        self.process = self._begin(state_dir)
+        with self.process.stdout as output:
+            assert await trio.to_thread.run_sync(output.readline)
         self.frozen = self.ill = False
+
+    def _begin(self, state_dir):
+        registration = json.dumps(self.registration)
+        return subprocess.Popen(
+            [sys.executable, "-I", small_service.__file__, str(state_dir), str(self.journal), registration],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
 
     def signal(self, number):
         self.process.send_signal(number)

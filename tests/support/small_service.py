@@ -3,9 +3,9 @@
     python small_service.py STATE_DIR JOURNAL REGISTRATION
 
 SIGTERM: it deregisters and ends. SIGUSR1: well or ill, by turns. SIGUSR2: it registers anew, as its next edition.
-JOURNAL gets one line for each registration that was answered, with its ``registeredAt``. The daemon is found by
-``STATE_DIR/ready.json`` each time, so it may be another process on another port. Only the standard library: it
-starts quickly, and many of them run at once.
+It says ``ready`` once it listens to them. JOURNAL gets one line for each registration that was answered, with its
+``registeredAt``. The daemon is found by ``STATE_DIR/ready.json`` each time, so it may be another process on another
+port. Only the standard library: it starts quickly, and many of them run at once.
 """
 
 import http.client
@@ -114,6 +114,7 @@ def main():
     signal.signal(signal.SIGTERM, registrant.leave)
     signal.signal(signal.SIGUSR1, turn_ill_or_well)
     signal.signal(signal.SIGUSR2, registrant.register_anew)
+    os.write(1, b"ready\n")
     threading.Thread(target=registrant.run, daemon=True).start()
     server.serve_forever()
 

@@ -33,7 +33,7 @@ def epoch(event):
 async def one_deed(world, service, rng):
     """Do something to one service that can be done to it now."""
     if service.process is None:
-        service.start(world.daemon.state_dir)
+        await service.start(world.daemon.state_dir)
         return
     if service.frozen:
         rng.choice((service.thaw, service.thaw, service.kill))()
@@ -78,7 +78,7 @@ async def come_to_rest(world, services, rng):
     living = [service for service in services if service.process is not None]
     for service in services:
         if service not in living and len(living) < 5:
-            service.start(world.daemon.state_dir)
+            await service.start(world.daemon.state_dir)
             living.append(service)
     drained = living[:2]
 
@@ -171,7 +171,7 @@ async def test_at_every_index_the_picture_from_the_api_is_the_truth(tmp_path, ro
         for watcher in (*pollers, follower):
             nursery.start_soon(watcher.run)
         for service in (*services, mourned):
-            service.start(world.daemon.state_dir)
+            await service.start(world.daemon.state_dir)
         await do_at_random(world, services, rng, rounds / 2)
 
         _, before = await world.list()
