@@ -1,8 +1,9 @@
 """No wake is missed and none is false: a watcher's own picture against the truth, over random interleavings."""
 
 import attrs
+import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from econeura_daemon.registry.model import Change, Health, Instance, Registration, Status
@@ -31,8 +32,7 @@ def listed(instances, query):
     return {key: one for key, one in instances.items() if query.matches(one)}
 
 
-@given(STEPS)
-def test_every_watcher_holds_the_truth_after_every_change_and_wakes_only_for_its_list(steps):
+def hold_watchers_against_the_truth(steps):
     async def main():
         watches, instances = Watches(0), {}
         pictures = [listed(instances, query) for query in QUERIES]
@@ -80,6 +80,18 @@ def test_every_watcher_holds_the_truth_after_every_change_and_wakes_only_for_its
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+@given(STEPS)
+def test_every_watcher_holds_the_truth_after_every_change_and_wakes_only_for_its_list(steps):
+    hold_watchers_against_the_truth(steps)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None)
+@given(STEPS)
+def test_so_it_is_over_ten_thousand_interleavings(steps):
+    hold_watchers_against_the_truth(steps)
 
 
 def test_an_index_that_is_unknown_or_too_old_is_answered_at_once():
