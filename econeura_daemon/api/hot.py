@@ -18,6 +18,7 @@ from econeura_daemon.api.idempotency import Answer, Key, read_key
 from econeura_daemon.api.problems import problem_of
 from econeura_daemon.api.replies import envelope
 from econeura_daemon.api.services import Services, services
+from econeura_daemon.core.clock import to_ms
 from econeura_daemon.core.jsons import loads
 from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.server import HotFunction, HotRoute, HotRoutes, Peer, Request, Response, document
@@ -111,7 +112,7 @@ def reply_once(answer: Answer) -> Response:
 
 def reply(installed: Services, data: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
     """Answer 200 with ``data`` that is JSON already."""
-    body = envelope(data, status=200, at=installed.clock.now())
+    body = envelope(data, status=200, at=to_ms(installed.clock.now()))
     return Response(200, body, [(b"content-type", JSON.encode()), *headers])
 
 

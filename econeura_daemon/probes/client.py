@@ -7,7 +7,6 @@ A registrant chooses where a probe goes and reads what comes back.
 
 import logging
 import re
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -22,7 +21,7 @@ from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes.model import MAX_OUTPUT, Outcome, ProbeResult
 from econeura_daemon.registry.model import Check, Registration
-from econeura_daemon.wire import AnswerTooLargeError, EgressGuard, header_lines, request_line
+from econeura_daemon.wire import AnswerCutError, AnswerTooLargeError, EgressGuard, header_lines, request_line
 from econeura_daemon.wire.connect import Connector, MakeContext
 from econeura_daemon.wire.connection import Connection
 from econeura_daemon.wire.exchange import Exchange, StaleError
@@ -116,7 +115,7 @@ class ProbeClient:
         return _failed(f"more than {MAX_REDIRECTS} redirects")
 
     async def _ask(self, host: str, target: "_Target") -> _Answer:
-        connection = Connection(await self._open(host, target))
+        connection = await self._open(host, target)
         try:
             exchange = Exchange(connection, max_bytes=MAX_READ)
             head = request_line(b"GET", target.path.encode("ascii")) + header_lines(
@@ -137,11 +136,12 @@ class ProbeClient:
         location = next((value for key, value in parser.headers if key.lower() == b"location"), None)
         return _Answer(parser.status, None if location is None else location.decode("latin-1"), output)
 
-    async def _open(self, host: str, target: "_Target") -> socket.socket:
-        connected = await self._connector.open_tcp(host, target.port)
+    async def _open(self, host: str, target: "_Target") -> Connection:
         if target.scheme != "https":
-            return connected
-        return await self._connector.start_tls(connected, target.name, await self._connector.context())
+            return Connection(await self._connector.open_tcp(host, target.port))
+        context = await self._connector.context()
+        connected = await self._connector.open_tcp(host, target.port)
+        return await self._connector.start_tls(connected, target.name, context)
 
 
 _PORTS = {"http": 80, "https": 443}
@@ -188,8 +188,8 @@ async def _read(exchange: Exchange) -> bytes:
         while part := await exchange.more():
             if len(kept) < MAX_OUTPUT:
                 kept += part[: MAX_OUTPUT - len(kept)]
-    except AnswerTooLargeError:
-        pass  # it has answered; what more it says is not read
+    except (AnswerTooLargeError, AnswerCutError):
+        pass  # it has answered; what more it says is not read, or was not sent
     return bytes(kept)
 
 

@@ -55,7 +55,7 @@ class Connector:
         connected = await self.open_tcp(host, port, timeout)
         if context is None:
             return Connection(connected)
-        return await self._start_tls(connected, host, context, max(0, deadline - trio.current_time()))
+        return await self.start_tls(connected, host, context, max(0, deadline - trio.current_time()))
 
     async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> socket.socket:
         """Connect to the first address of ``host`` that answers, within ``timeout`` seconds in all.
@@ -99,8 +99,8 @@ class Connector:
                     self._context = context
         return self._context
 
-    async def _start_tls(
-        self, connected: socket.socket, host: str, context: ssl.SSLContext, timeout: float
+    async def start_tls(
+        self, connected: socket.socket, host: str, context: ssl.SSLContext, timeout: float = float("inf")
     ) -> Connection:
         """Return ``connected`` under TLS, the certificate verified for ``host``. On failure it is closed."""
         try:

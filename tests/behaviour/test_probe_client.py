@@ -1,20 +1,18 @@
 """Probes on real sockets: what passes, what fails and in which words, and how much is read and kept."""
 
 import socket
-import ssl
 import struct
 
 import pytest
 import trio
-import trustme
 
 from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes import Outcome, open_probe_client
 from econeura_daemon.registry.model import Check, Registration
+from tests.support.authority import server_context, trusting
 from tests.support.receivers import names, open_receiver
 
 TCP = CheckKind.TCP
-AUTHORITY = trustme.CA()
 
 
 def answer(status, body=b"", *headers):
@@ -263,18 +261,6 @@ async def test_a_name_without_an_address_fails():
     assert "gone.example" in result.detail
 
 
-def server_context(*hosts):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    AUTHORITY.issue_cert(*hosts).configure_cert(context)
-    return context
-
-
-def trusting():
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    return context
-
-
 async def test_https_is_probed_under_tls_and_the_certificate_is_verified():
     resolve = names(web__example=["127.0.0.1"])
     there = {"scheme": "https", "host": "web.example", "resolve": resolve, "make_context": trusting}
@@ -283,6 +269,17 @@ async def test_https_is_probed_under_tls_and_the_certificate_is_verified():
     other = await probe(giving(answer(200)), context=server_context("other.example"), **there)
     assert not other.passed
     assert "certificate does not verify" in other.detail
+
+
+async def test_an_answer_under_tls_that_ends_without_its_last_word_counts_by_its_status():
+    async def sloppy(stream):
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\nfine")
+        stream.transport_stream.socket.close()  # no close_notify: many servers of HTTP/1.0 do so
+
+    there = {"scheme": "https", "host": "web.example", "resolve": names(web__example=["127.0.0.1"])}
+    result = await probe(sloppy, context=server_context("web.example"), make_context=trusting, **there)
+    assert told(result) == ("pass", "HTTP 200")
 
 
 async def test_https_to_a_server_without_tls_fails_in_words():

@@ -123,7 +123,7 @@ async def open_world(
                 store=store, policies=policies, claimant=claimant, clock=clock, rng=rng
             ),
             deliveries=Deliveries(store),
-            discovery=Discovery(registry=registry, prober=prober),
+            discovery=Discovery(registry=registry, prober=prober) if settings.discovery.enabled else None,
             health=health,
             metrics=metrics,
         )
