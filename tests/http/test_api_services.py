@@ -12,13 +12,13 @@ SERVICE = {"id": "w-1", "type": "workers", "host": "127.0.0.1", "port": 4001}
 
 
 @pytest.fixture
-async def world(autojump_clock):
+async def world():
     async with open_inline_store() as store, open_world(store) as opened:
         yield opened
 
 
 @pytest.fixture
-async def off(autojump_clock):
+async def off():
     settings = Settings(discovery=DiscoverySettings(enabled=False))
     async with open_inline_store() as store, open_world(store, settings=settings) as opened:
         yield opened
@@ -116,7 +116,9 @@ async def test_an_unknown_id_is_a_404_that_names_it(world):
         assert "gone" in answer.json()["detail"]
 
 
-async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_with_a_later_one(world):
+async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_with_a_later_one(
+    world, autojump_clock
+):
     await world.post("/v1/services", {**SERVICE, "ttlMs": 3_600_000})
     index = (await world.client.get("/v1/services?type=workers")).headers["x-econeura-index"]
     began = trio.current_time()
