@@ -1,0 +1,127 @@
+"""Slots with a bounded queue: what a bulkhead and an adaptive limiter have in common.
+
+Waiting is first come, first served; whoever releases hands the slot to the first that waits, in the same step, so
+nobody who comes later can take it in between. A caller whose deadline passes leaves the queue by Trio's own
+cancellation.
+"""
+
+from math import inf
+
+import trio
+
+from econeura_daemon.primitives.errors import LimitReachedError, QueueFullError
+
+
+class Slots:
+    """At most ``limit`` borrowers hold a slot, at most ``max_waiting`` wait for one."""
+
+    def __init__(self, limit: float, max_waiting: float, name: str) -> None:
+        check_limit(limit)
+        if max_waiting != inf and not (isinstance(max_waiting, int) and max_waiting >= 0):
+            raise ValueError(f"expected max_waiting to be an int >= 0 or math.inf, got {max_waiting!r}")
+        self._limit = limit
+        self._max_waiting = max_waiting
+        self._name = name
+        self._lot = trio.lowlevel.ParkingLot()
+        self._borrowers: set[object] = set()
+        self._pending: dict[trio.lowlevel.Task, object] = {}
+        self._queued: set[object] = set()  # the borrowers of `_pending`
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__name__} at {id(self):#x}, "
+            f"{len(self._borrowers)}/{self._limit} with {len(self._lot)} waiting>"
+        )
+
+    @property
+    def borrowed(self) -> int:
+        """Slots that are held."""
+        return len(self._borrowers)
+
+    @property
+    def available(self) -> float:
+        """Slots that are free; below 0 after the limit was lowered under what is held."""
+        return self._limit - len(self._borrowers)
+
+    @property
+    def tasks_waiting(self) -> int:
+        """Callers that wait for a slot."""
+        return len(self._lot)
+
+    @trio.lowlevel.enable_ki_protection
+    def acquire_nowait(self) -> None:
+        """Take a slot for the current task. Raises `LimitReachedError`, which is a `trio.WouldBlock`.
+
+        Raises RuntimeError if the task holds one already: two could wait for each other for ever.
+        """
+        self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task())
+
+    @trio.lowlevel.enable_ki_protection
+    def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
+        """Take a slot for ``borrower``, which is any hashable object. Raises as `acquire_nowait` does."""
+        if not self._take(borrower):
+            raise LimitReachedError(self._name, self._all_taken())
+
+    @trio.lowlevel.enable_ki_protection
+    async def acquire(self) -> None:
+        """Take a slot for the current task, waiting for it if need be; a checkpoint.
+
+        Raises `QueueFullError` if no more callers may wait, RuntimeError as `acquire_nowait` does.
+        """
+        await self.acquire_on_behalf_of(trio.lowlevel.current_task())
+
+    @trio.lowlevel.enable_ki_protection
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Take a slot for ``borrower``, waiting for it if need be; a checkpoint. Raises as `acquire` does."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._take(borrower):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        if len(self._lot) >= self._max_waiting:
+            await trio.lowlevel.checkpoint()  # who tries again and again must not keep others from releasing
+            raise QueueFullError(self._name, self._all_taken())
+        if borrower in self._queued:
+            raise RuntimeError(f"{borrower!r} waits for a slot already")
+        task = trio.lowlevel.current_task()
+        self._pending[task] = borrower
+        self._queued.add(borrower)
+        try:
+            await self._lot.park()
+        except BaseException:
+            self._queued.remove(self._pending.pop(task))
+            raise
+
+    def _take(self, borrower: object) -> bool:
+        if borrower in self._borrowers:
+            raise RuntimeError(f"{borrower!r} holds a slot already")
+        if len(self._borrowers) >= self._limit or self._lot:
+            return False
+        self._borrowers.add(borrower)
+        return True
+
+    def _give(self, borrower: object) -> None:
+        try:
+            self._borrowers.remove(borrower)
+        except KeyError:
+            raise RuntimeError(f"{borrower!r} holds no slot") from None
+
+    def _hand_over(self) -> None:
+        """Give free slots to those that wait, the first ones first."""
+        free = self._limit - len(self._borrowers)
+        if free <= 0:
+            return
+        for task in self._lot.unpark(count=free):
+            borrower = self._pending.pop(task)
+            self._queued.remove(borrower)
+            self._borrowers.add(borrower)
+
+    def _all_taken(self) -> str:
+        waiting = len(self._lot)
+        taken = f"all of {self._limit} slots are taken"
+        return f"{taken} and {waiting} callers wait" if waiting else taken
+
+
+def check_limit(limit: float) -> None:
+    """Raise ValueError unless ``limit`` is a number of slots."""
+    if limit != inf and not (isinstance(limit, int) and limit >= 1):
+        raise ValueError(f"expected a limit that is an int >= 1 or math.inf, got {limit!r}")
