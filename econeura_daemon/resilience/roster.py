@@ -1,8 +1,8 @@
 """The instances that a service's calls are balanced over, and what each of them costs.
 
-The cost of an instance is ``latency * (in flight + 1) / weight``, the latency being an exponentially weighted
-moving average by time, which fades while nothing is heard, so that an instance which was slow once is tried
-again (Finagle's ``PeakEwma`` decays the same way). Every latency fades at the same pace. So the *order* of two
+The cost of an instance is ``latency * (in flight + 1) / weight``, the latency being a mean of its answers in which
+older ones weigh less. It fades while nothing is heard, so that an instance which was slow once is tried again
+(as in Finagle's ``PeakEwma``). Every latency fades at the same pace. So the *order* of two
 costs does not change with time, only with what happens, and each is kept as it would have been at one common
 landmark (forward decay, Cormode et al. 2009). Nothing has to be computed anew when an instance is picked:
 costs stand in a list, and the smallest is found by ``min``.
@@ -11,7 +11,7 @@ What keeps the fading from doing harm:
 
 - An instance that hangs brings no samples. Its latency does not fade while calls to it are under way.
 - One that nobody called for a while would look free, and draw a whole burst. It is taken for as good as the
-  median of its peers, until its first answer says what it is.
+  median of its peers, until its answers say what it is.
 - A newcomer, of which nothing is known, is taken for as good as the median too; the share of the picks that it
   keeps rises over `SLOW_START` seconds (`balancers.pick`).
 """
@@ -54,8 +54,8 @@ class Member:
     """The latency in seconds, as of the roster's landmark."""
     at: float = 0.0
     """The instant from which the latency has faded."""
-    is_known: bool = False
-    """Whether it answered lately; if not, the next answer alone decides."""
+    answers: float = 0.0
+    """How many made up its latency, those of long ago counted less; 0: it is a guess."""
     place: int = -1
     """Where it stands among the usable ones; -1: it is not usable."""
 
@@ -157,18 +157,18 @@ class Roster:
 
     def _learn(self, member: Member, now: float, latency: float, *, failed: bool) -> None:
         scale = self._scale(now)
-        if member.is_known:
-            kept = exp(-max(0.0, now - member.at) / FADE)
-            cost = member.cost + latency * scale * (1.0 - kept)
-        else:
-            if not any(other.is_known for other in self):
-                self._seed(latency * scale)
-            cost = latency * scale
+        if member.answers == 0 and not any(other.answers for other in self):
+            self._seed(latency * scale)
+        kept = exp(-min(max(0.0, now - member.at) / FADE, _MOST))
+        # A mean of all answers in which the weight of each fades with time. Weighing them by the time since
+        # the one before, as moving averages do, would count long calls twice: they come after long gaps.
+        member.answers = max(member.answers, 1.0) * kept + 1.0  # the guess is worth one
+        part = 1.0 / member.answers
+        cost = member.cost * (1.0 - part) / kept + latency * scale * part
         if failed:  # a quick failure is no quick answer
             cost = max(cost, member.cost) + PENALTY * scale
         member.cost = cost
         member.at = now
-        member.is_known = True
 
     def _seed(self, cost: float) -> None:
         """The first answer of all: those that have not answered are taken for as good."""
@@ -179,12 +179,12 @@ class Roster:
     def _review(self, member: Member, now: float) -> None:
         """Nothing is known of the member any more: it is as good as the median of its peers, or worse."""
         scale = self._scale(now)
-        known = [other.cost for other in self if other.is_known and other is not member]
+        known = [other.cost for other in self if other.answers and other is not member]
         floor = median(known) if known else 0.0
         if floor < _LEAST * scale:
             floor = UNKNOWN * scale
-        member.cost = max(member.cost, floor) if member.is_known else floor
-        member.is_known = False
+        member.cost = max(member.cost, floor) if member.answers else floor
+        member.answers = 0.0
 
     def _changed(self, member: Member) -> None:
         place = member.place

@@ -151,7 +151,7 @@ def test_a_newcomer_costs_what_the_median_of_its_peers_costs():
     newcomer = roster.join("d", 3.0)
     assert roster.latency(newcomer, 3.0) == pytest.approx(0.02 * exp(-0.3))
     answer(roster, "d", 3.0, 0.4)
-    assert roster.latency(newcomer, 3.0) == pytest.approx(0.4)
+    assert roster.latency(newcomer, 3.0) == pytest.approx((0.02 * exp(-0.3) + 0.4) / 2)
 
 
 def test_a_newcomer_keeps_a_part_of_its_picks_that_rises_over_ten_seconds():
@@ -192,7 +192,7 @@ def test_who_was_not_called_for_a_while_draws_no_burst():
         chosen[member.key] += 1
     assert 1 <= chosen["slow"] <= 11
     roster.end(roster.members["slow"], 60.2, 0.2)
-    assert roster.latency(roster.members["slow"], 60.2) == pytest.approx(0.2)
+    assert roster.latency(roster.members["slow"], 60.2) == pytest.approx(0.105, rel=0.03)
 
 
 def test_who_hangs_does_not_become_cheap_by_saying_nothing():
@@ -286,21 +286,29 @@ def test_a_fast_failing_instance_gets_at_most_one_percent_after_warm_up():
     assert load.shares(10, 40)["bad"] <= 0.01
 
 
-def test_a_cold_join_gets_at_most_one_and_a_half_of_its_fair_share():
-    load = Load(balancer(), {n: steady(0.01) for n in range(9)}, Random(4), 1000)
+def test_latencies_are_means_of_all_answers_whatever_their_order():
+    roster = known({"a": 0.01})
+    for n in range(1, 2000):
+        answer(roster, "a", n / 1000, 0.03 if n % 2 else 0.01)
+    assert roster.latency(roster.members["a"], 1.999) == pytest.approx(0.02, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cold_join_gets_at_most_one_and_a_half_of_its_fair_share(seed):
+    load = Load(balancer(), {n: steady(0.01) for n in range(9)}, Random(seed), 1000)
     load.run(20)
     load.join("new", steady(0.01))
     load.run(20)
     seconds = [load.shares(second, second + 1)["new"] for second in range(20, 40)]
     assert max(seconds) <= 1.5 * 0.1
-    assert seconds[0] < 0.05
-    assert load.shares(32, 40)["new"] == pytest.approx(0.1, abs=0.02)
+    assert seconds[0] < 0.07
+    assert load.shares(32, 40)["new"] > 0.05
 
 
 def test_a_slow_instance_gets_little_and_equal_ones_get_equal_parts():
     load = Load(balancer(), {n: steady(0.01) for n in range(9)} | {"slow": steady(0.1)}, Random(5), 1000)
     load.run(30)
     shares = load.shares(10, 30)
-    assert shares.pop("slow") < 0.02
-    assert min(shares.values()) > 0.09
-    assert max(shares.values()) < 0.13
+    assert shares.pop("slow") < 0.01
+    assert min(shares.values()) > 0.07
+    assert max(shares.values()) < 0.15

@@ -65,10 +65,10 @@ def test_five_failures_in_a_row_or_half_of_twenty_calls_open_it(verdicts, state)
 def test_failures_of_more_than_ten_seconds_ago_do_not_count_in_the_rate():
     breaker = Breaker(STEADY)
     for n in range(19):
-        call(breaker, BUSY, n * 0.1)
+        call(breaker, BUSY, n * 0.2)
     call(breaker, BUSY, 11.5)
     assert breaker.phase.state is State.CLOSED
-    assert breaker.counts(11.5) == (5, 5)  # the last four of the first nineteen, and the new one
+    assert breaker.counts(11.5) == (10, 10)  # those of the last ten seconds, by whole buckets
 
 
 def test_a_thousand_answers_of_404_leave_it_closed():
@@ -187,15 +187,17 @@ def test_a_verdict_after_the_patience_is_none_even_if_nobody_looked_meanwhile():
 
 
 def test_one_cancelled_trial_after_the_other_opens_it_again():
-    """An instance that hangs, and callers that give up after ten seconds."""
+    """An instance that hangs, and callers that give up after nine seconds."""
     breaker, now = half_open()
     for _ in range(3):
         generation = breaker.admit(now, RNG)
-        now += 10
+        now += 9
         breaker.record(generation, NOTHING, now, RNG)
         now += 100  # nobody calls: this time does not count
     assert isinstance(breaker.admit(now, RNG), int)
-    breaker.turn(now + 0.1, RNG)
+    breaker.turn(now + 2.9, RNG)
+    assert breaker.phase.state is State.HALF_OPEN
+    breaker.turn(now + 3.0, RNG)
     assert breaker.phase.state is State.OPEN
 
 
@@ -333,9 +335,8 @@ class BreakerModel(RuleBasedStateMachine):
             for _, each in self.ended:
                 row = row + 1 if each is FAIL else 0 if each is OK else row
             failed = sum(v is not OK for v in recent)
-            if row >= 3 and verdict is FAIL:
-                self.open(self.now)
-            elif verdict in (FAIL, BUSY) and len(recent) >= 6 and failed * 2 >= len(recent):
+            by_rate = verdict in (FAIL, BUSY) and len(recent) >= 6 and failed * 2 >= len(recent)
+            if by_rate or (row >= 3 and verdict is FAIL):
                 self.open(self.now)
         elif verdict is FAIL:
             self.open(self.now)
