@@ -101,8 +101,7 @@ class AdaptiveLimiter(Slots):
         elif sample is Sample.DROP:
             self._limit = self._policy.after_drop(self._limit)
             self._drops += 1
-        if self._lot:
-            self._hand_over()
+        self._hand_over()
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> LimitedCall:
@@ -127,7 +126,7 @@ class AdaptiveLimiter(Slots):
             minimum=self._policy.minimum,
             maximum=self._policy.maximum,
             borrowers=tuple(self._borrowers),
-            tasks_waiting=len(self._lot),
+            tasks_waiting=len(self._queue),
             max_waiting=self._max_waiting,
             drops=self._drops,
         )

@@ -60,8 +60,7 @@ class Bulkhead(Slots):
     def release_on_behalf_of(self, borrower: object) -> None:
         """Give the slot of ``borrower`` back. Raises RuntimeError if it holds none."""
         self._give(borrower)
-        if self._lot:
-            self._hand_over()
+        self._hand_over()
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> None:
@@ -79,6 +78,6 @@ class Bulkhead(Slots):
             borrowed=len(self._borrowers),
             limit=self._limit,
             borrowers=tuple(self._borrowers),
-            tasks_waiting=len(self._lot),
+            tasks_waiting=len(self._queue),
             max_waiting=self._max_waiting,
         )

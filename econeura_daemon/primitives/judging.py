@@ -7,6 +7,9 @@ import trio
 from econeura_daemon.primitives.errors import RefusedError
 from econeura_daemon.resilience.outcomes import Verdict
 
+LONGEST = 200
+"""Characters of an exception's text that are kept."""
+
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions of a group, of its groups, and so on; or the one that is none."""
@@ -36,7 +39,7 @@ def is_drop(error: BaseException) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return a failure in a few words."""
+    """Return a failure in a few words: they are kept, shown and logged with the breaker's state."""
     one = next((one for one in leaves(error) if isinstance(one, Exception)), error)
-    text = str(one)
+    text = str(one).partition("\n")[0][:LONGEST]
     return f"{type(one).__name__}: {text}" if text else type(one).__name__

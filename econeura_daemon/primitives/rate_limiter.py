@@ -81,8 +81,8 @@ class RateLimiter:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         if self._waiting >= self._max_waiting:
-            await trio.lowlevel.checkpoint()
             reason = f"{self._waiting} callers wait for {self._bucket.rate:g} tokens a second"
+            await trio.lowlevel.checkpoint()  # who tries again and again must not keep others from their turn
             raise QueueFullError(self._name, reason)
         self._waiting += 1
         try:

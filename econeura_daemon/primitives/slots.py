@@ -5,6 +5,7 @@ nobody who comes later can take it in between. A caller whose deadline passes le
 cancellation.
 """
 
+from collections import OrderedDict
 from math import inf
 
 import trio
@@ -22,15 +23,15 @@ class Slots:
         self._limit = limit
         self._max_waiting = max_waiting
         self._name = name
-        self._lot = trio.lowlevel.ParkingLot()
         self._borrowers: set[object] = set()
-        self._pending: dict[trio.lowlevel.Task, object] = {}
-        self._queued: set[object] = set()  # the borrowers of `_pending`
+        # Not a `trio.lowlevel.ParkingLot`: that knows tasks alone, and whoever keeps the borrowers beside it
+        # is behind by the time between a cancellation and the task's next step.
+        self._queue: OrderedDict[object, trio.lowlevel.Task] = OrderedDict()
 
     def __repr__(self) -> str:
         return (
             f"<{type(self).__module__}.{type(self).__name__} at {id(self):#x}, "
-            f"{len(self._borrowers)}/{self._limit} with {len(self._lot)} waiting>"
+            f"{len(self._borrowers)}/{self._limit} with {len(self._queue)} waiting>"
         )
 
     @property
@@ -46,7 +47,7 @@ class Slots:
     @property
     def tasks_waiting(self) -> int:
         """Callers that wait for a slot."""
-        return len(self._lot)
+        return len(self._queue)
 
     @trio.lowlevel.enable_ki_protection
     def acquire_nowait(self) -> None:
@@ -77,24 +78,24 @@ class Slots:
         if self._take(borrower):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        if len(self._lot) >= self._max_waiting:
+        if len(self._queue) >= self._max_waiting:
+            refused = QueueFullError(self._name, self._all_taken())
             await trio.lowlevel.checkpoint()  # who tries again and again must not keep others from releasing
-            raise QueueFullError(self._name, self._all_taken())
-        if borrower in self._queued:
+            raise refused
+        if borrower in self._queue:
             raise RuntimeError(f"{borrower!r} waits for a slot already")
-        task = trio.lowlevel.current_task()
-        self._pending[task] = borrower
-        self._queued.add(borrower)
-        try:
-            await self._lot.park()
-        except BaseException:
-            self._queued.remove(self._pending.pop(task))
-            raise
+        self._queue[borrower] = trio.lowlevel.current_task()
+
+        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            del self._queue[borrower]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
 
     def _take(self, borrower: object) -> bool:
         if borrower in self._borrowers:
             raise RuntimeError(f"{borrower!r} holds a slot already")
-        if len(self._borrowers) >= self._limit or self._lot:
+        if len(self._borrowers) >= self._limit or self._queue:
             return False
         self._borrowers.add(borrower)
         return True
@@ -107,16 +108,13 @@ class Slots:
 
     def _hand_over(self) -> None:
         """Give free slots to those that wait, the first ones first."""
-        free = self._limit - len(self._borrowers)
-        if free <= 0:
-            return
-        for task in self._lot.unpark(count=free):
-            borrower = self._pending.pop(task)
-            self._queued.remove(borrower)
+        while self._queue and len(self._borrowers) < self._limit:
+            borrower, task = self._queue.popitem(last=False)
             self._borrowers.add(borrower)
+            trio.lowlevel.reschedule(task)
 
     def _all_taken(self) -> str:
-        waiting = len(self._lot)
+        waiting = len(self._queue)
         taken = f"all of {self._limit} slots are taken"
         return f"{taken} and {waiting} callers wait" if waiting else taken
 

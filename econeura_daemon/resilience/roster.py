@@ -63,9 +63,20 @@ class Member:
 class Roster:
     """The members, their loads and their costs. ``now`` is in seconds of a monotonic clock."""
 
-    __slots__ = ("_landmark", "costs", "loads", "members", "oldest", "usable")
+    __slots__ = (
+        "_fade", "_landmark", "_penalty", "_slow_start", "costs", "loads", "members", "oldest", "usable",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, fade: float = FADE, penalty: float = PENALTY, slow_start: float = SLOW_START
+    ) -> None:
+        if not (fade > 0 and penalty >= 0 and slow_start >= 0):
+            raise ValueError(
+                f"expected fade > 0, penalty >= 0 and slow_start >= 0, got {fade}, {penalty} and {slow_start}"
+            )
+        self._fade = fade
+        self._penalty = penalty
+        self._slow_start = slow_start
         self.members: dict[Hashable, Member] = {}
         self.usable: list[Member] = []
         self.loads: list[float] = []
@@ -86,8 +97,7 @@ class Roster:
         """Add an instance, usable at once, with a slow start if others were there before."""
         if key in self.members:
             raise ValueError(f"{key!r} is a member already")
-        if not weight > 0:
-            raise ValueError(f"expected a weight > 0, got {weight} for {key!r}")
+        _check_weight(weight)
         if self._landmark is None:
             self._landmark = now
         member = Member(key, weight, now, at=now)
@@ -121,6 +131,12 @@ class Roster:
             last.place = place
             self.usable[place], self.loads[place], self.costs[place] = last, load, cost
 
+    def weigh(self, member: Member, weight: float) -> None:
+        """Give the member another weight."""
+        _check_weight(weight)
+        member.weight = weight
+        self._changed(member)
+
     def start_slowly(self, member: Member, now: float) -> None:
         """Let a member that comes back after an ejection come to its share as slowly as a newcomer."""
         member.joined_at = now
@@ -128,18 +144,18 @@ class Roster:
 
     def share(self, member: Member, now: float) -> float:
         """Return the part of its picks that a member keeps: less than 1 while it is new among older ones."""
-        return share(now - member.joined_at, min(SLOW_START, now - self.oldest))
+        return share(now - member.joined_at, min(self._slow_start, now - self.oldest))
 
     def begin(self, member: Member, now: float) -> None:
         """A call to the member begins."""
         unheard = now - member.at
         if member.in_flight == 0:
-            if unheard > FADE:
+            if unheard > self._fade:
                 self._review(member, now)
                 member.at = now
         elif unheard > HOLD:
             self._scale(now)  # the landmark first, or years of silence would overflow
-            member.cost *= exp(min(unheard / FADE, _MOST))
+            member.cost *= exp(min(unheard / self._fade, _MOST))
             member.at = now
         member.in_flight += 1
         self._changed(member)
@@ -159,14 +175,14 @@ class Roster:
         scale = self._scale(now)
         if member.answers == 0 and not any(other.answers for other in self):
             self._seed(latency * scale)
-        kept = exp(-min(max(0.0, now - member.at) / FADE, _MOST))
+        kept = exp(-min(max(0.0, now - member.at) / self._fade, _MOST))
         # A mean of all answers in which the weight of each fades with time. Weighing them by the time since
         # the one before, as moving averages do, would count long calls twice: they come after long gaps.
         member.answers = max(member.answers, 1.0) * kept + 1.0  # the guess is worth one
         part = 1.0 / member.answers
         cost = member.cost * (1.0 - part) / kept + latency * scale * part
         if failed:  # a quick failure is no quick answer
-            cost = max(cost, member.cost) + PENALTY * scale
+            cost = max(cost, member.cost) + self._penalty * scale
         member.cost = cost
         member.at = now
 
@@ -196,7 +212,7 @@ class Roster:
     def _scale(self, now: float) -> float:
         """Return what a latency measured now is multiplied by, to be as of the landmark."""
         assert self._landmark is not None
-        faded = (now - self._landmark) / FADE
+        faded = (now - self._landmark) / self._fade
         if faded > _REBASE:
             self._landmark = now
             ratio = exp(-min(faded, _MOST))
@@ -205,3 +221,8 @@ class Roster:
                 self._changed(member)
             return 1.0
         return exp(faded)
+
+
+def _check_weight(weight: float) -> None:
+    if not weight > 0:
+        raise ValueError(f"expected a weight > 0, got {weight}")

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from econeura_daemon.resilience.adaptive import AdaptivePolicy
 from econeura_daemon.resilience.bucket import TokenBucket
@@ -117,6 +118,50 @@ def test_retries_under_way_are_a_fifth_of_the_calls_under_way_and_three_at_least
     assert refusal.reason == f"{active} retries are under way among {in_flight} calls"
     budget.end_retry()
     assert budget.begin_retry(0.0) is None
+
+
+class BudgetModel(RuleBasedStateMachine):
+    """The naive model keeps the second of every call and of every retry."""
+
+    def __init__(self):
+        super().__init__()
+        self.policy = BudgetPolicy(ratio=0.5, reserve=2, min_active=1, active_ratio=0.5)
+        self.budget, self.now = Budget(self.policy), 0.0
+        self.calls, self.retries, self.in_flight, self.active = [], [], 0, 0
+
+    @rule(seconds=st.sampled_from([0.25, 1.0, 4.0, 30.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def call_begins(self):
+        self.budget.begin(self.now)
+        self.calls.append(int(self.now))
+        self.in_flight += 1
+
+    @precondition(lambda self: self.in_flight)
+    @rule()
+    def call_ends(self):
+        self.budget.end()
+        self.in_flight -= 1
+
+    @rule()
+    def retry_begins(self):
+        calls, retries = (sum(at > int(self.now) - 10 for at in each) for each in (self.calls, self.retries))
+        fits = retries + 1 <= 0.5 * calls + 2 and self.active + 1 <= max(1, 0.5 * self.in_flight)
+        assert (self.budget.begin_retry(self.now) is None) == fits
+        if fits:
+            self.retries.append(int(self.now))
+            self.active += 1
+
+    @precondition(lambda self: self.active)
+    @rule()
+    def retry_ends(self):
+        self.budget.end_retry()
+        self.active -= 1
+
+
+TestBudgetBesideTheModel = BudgetModel.TestCase
 
 
 def test_a_budget_can_be_without_retries():
