@@ -126,11 +126,16 @@ class CircuitBreaker:
         """Admit a call of ``borrower``, which is any hashable object. Raises as `acquire_nowait` does."""
         if borrower in self._calls:
             raise RuntimeError(f"{borrower!r} has a call under way through this breaker already")
-        admitted = self._breaker.admit(trio.current_time(), self._rng)
-        if isinstance(admitted, Refusal):
-            what = f"{self._name} is {self._breaker.phase.state.value}"
-            raise BreakerOpenError(what, admitted.reason, admitted.until)
-        call = self._calls[borrower] = AdmittedCall(admitted)
+        breaker = self._breaker
+        if breaker.is_plain:  # most calls by far; they need not know the time
+            generation = breaker.phase.generation
+        else:
+            admitted = breaker.admit(trio.current_time(), self._rng)
+            if isinstance(admitted, Refusal):
+                what = f"{self._name} is {breaker.phase.state.value}"
+                raise BreakerOpenError(what, admitted.reason, admitted.until)
+            generation = admitted
+        call = self._calls[borrower] = AdmittedCall(generation)
         return call
 
     @trio.lowlevel.enable_ki_protection

@@ -64,8 +64,8 @@ class Breaker:
     """Decides about calls to one instance. All methods take ``now``; those that roll dice take ``rng``."""
 
     __slots__ = (
-        "_in_a_row", "_on_change", "_plain", "_successes", "_trials", "_trying_since", "_unjudged", "_window",
-        "phase", "policy",
+        "_in_a_row", "_on_change", "_successes", "_trials", "_trying_since", "_unjudged", "_window",
+        "is_plain", "phase", "policy",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +77,8 @@ class Breaker:
         self._window = Window(self.policy.window, self.policy.buckets)
         self._forget()
         self.phase = Phase(State.CLOSED, 0, -inf, None, "it never opened", 0)
-        self._plain = True  # closed, the ramp is over: the hot path
+        self.is_plain = True
+        """Whether it is closed and has recovered: it admits everybody, into the phase's generation."""
 
     @property
     def trials(self) -> int:
@@ -104,7 +105,7 @@ class Breaker:
 
         Who is admitted must `record`, whatever happens to the call.
         """
-        if self._plain:
+        if self.is_plain:
             return self.phase.generation
         refusal = self.refusal(now, rng)
         if refusal is None and self.phase.state is State.CLOSED:
@@ -119,7 +120,7 @@ class Breaker:
 
     def refusal(self, now: float, rng: Random) -> Refusal | None:
         """Return why a call would be refused now, admitting none; the ramp's dice are left to `admit`."""
-        if self._plain:
+        if self.is_plain:
             return None
         self.turn(now, rng)
         phase = self.phase
@@ -136,7 +137,7 @@ class Breaker:
 
         ``cause`` says in a few words how it failed; it becomes part of the reason, if the breaker opens.
         """
-        if not self._plain:
+        if not self.is_plain:
             self.turn(now, rng)  # a verdict that comes after the patience has ended is none
         if generation != self.phase.generation:
             return
@@ -151,14 +152,14 @@ class Breaker:
 
     def turn(self, now: float, rng: Random) -> None:
         """Do what the passing of time alone does: an open breaker becomes half-open, and so on."""
-        while not self._plain:
+        while not self.is_plain:
             phase = self.phase
             if phase.until is not None and now >= phase.until:
                 if phase.state is State.OPEN:
                     self._half_open(phase.until)
                 else:
                     self.phase = attrs.evolve(phase, until=None, reason="recovered", openings=0)
-                    self._plain = True
+                    self.is_plain = True
             elif phase.state is State.HALF_OPEN and now >= (ends := self._patience_ends()):
                 patience = self.policy.trial_patience
                 self._open(ends, rng, f"trials brought no verdict within {patience:g} s")
@@ -226,7 +227,7 @@ class Breaker:
 
     def _enter(self, state: State, now: float, until: float | None, reason: str, openings: int) -> None:
         self._forget()
-        self._plain = False
+        self.is_plain = False
         self.phase = Phase(state, self.phase.generation + 1, now, until, reason, openings)
         if self._on_change is not None:
             self._on_change(self.phase)

@@ -101,9 +101,9 @@ class Roster:
         if self._landmark is None:
             self._landmark = now
         member = Member(key, weight, now, at=now)
+        self.oldest = min(self.oldest, now) if self.members else now
         self.members[key] = member
         self._review(member, now)
-        self.oldest = min(other.joined_at for other in self)
         self.set_usable(member, usable=True)
         return member
 

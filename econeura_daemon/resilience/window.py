@@ -29,12 +29,14 @@ class Window:
 
     def count(self, now: float, number: int = 1, part: int = 0) -> None:
         """Count ``number`` of them, ``part`` of which are of the part."""
-        self.turn(now)
+        if now // self._width != self._slot:
+            self.turn(now)
         bucket = self._slot % self._buckets
         self._all[bucket] += number
-        self._part[bucket] += part
+        if part:
+            self._part[bucket] += part
+            self.part += part
         self.all += number
-        self.part += part
 
     def turn(self, now: float) -> None:
         """Drop what is too old at ``now``."""
