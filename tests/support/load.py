@@ -1,25 +1,29 @@
-"""A service under load, simulated: arrivals, instances that take some time, one balancer. Nothing waits."""
+"""A service under load, simulated: arrivals, instances with queues of their own, one balancer."""
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from itertools import count
 
 from econeura_daemon.resilience import Roster, pick
 
 
 class Load:
-    """Calls come in by chance at ``rate`` a second; each ends after what its instance's function says.
+    """Calls come in by chance at ``rate`` a second; an instance works on ``at_once`` of them, the rest queue there.
 
-    ``instances``: by key, a function that takes the calls under way there and a `Random` and returns the seconds
-    that the call takes and whether it fails.
+    ``instances``: by key, a function of a `Random` that returns the seconds that a call takes, and whether it
+    fails.
     """
 
-    def __init__(self, balancer, instances, rng, rate):
+    def __init__(self, balancer, instances, rng, rate, at_once=1000):
         self.balancer, self.instances, self.rng, self.rate = balancer, dict(instances), rng, rate
+        self.at_once = at_once
         self.roster, self.now = Roster(), 0.0
         self.picks = []
         """(when, key) of each call."""
+        self.latencies = []
+        """(when it ended, seconds) of each call."""
         self._ends, self._order = [], count()
+        self._busy, self._queues = Counter(), defaultdict(deque)
         for key in self.instances:
             self.roster.join(key, 0.0)
 
@@ -34,10 +38,12 @@ class Load:
             self._end_before(arrival)
             self.now = arrival
             member = pick(self.balancer, self.roster, arrival, self.rng)
-            lasts, failed = self.instances[member.key](member.in_flight, self.rng)
             self.roster.begin(member, arrival)
             self.picks.append((arrival, member.key))
-            heapq.heappush(self._ends, (arrival + lasts, next(self._order), member, lasts, failed))
+            if self._busy[member.key] < self.at_once:
+                self._start(member, arrival, arrival)
+            else:
+                self._queues[member.key].append(arrival)
         self._end_before(until)
         self.now = until
 
@@ -47,21 +53,31 @@ class Load:
         total = sum(counts.values())
         return {key: counts[key] / total for key in self.instances}
 
+    def percentile(self, part, since):
+        """Return the latency that this part of the calls did not exceed, of those that ended after ``since``."""
+        found = sorted(seconds for at, seconds in self.latencies if at >= since)
+        return found[int(len(found) * part)]
+
+    def _start(self, member, now, arrival):
+        self._busy[member.key] += 1
+        lasts, failed = self.instances[member.key](self.rng)
+        heapq.heappush(self._ends, (now + lasts, next(self._order), member, arrival, failed))
+
     def _end_before(self, instant):
         while self._ends and self._ends[0][0] <= instant:
-            at, _, member, lasts, failed = heapq.heappop(self._ends)
-            self.roster.end(member, at, lasts, failed=failed)
+            now, _, member, arrival, failed = heapq.heappop(self._ends)
+            self.latencies.append((now, now - arrival))
+            self.roster.end(member, now, now - arrival, failed=failed)
+            self._busy[member.key] -= 1
+            if queue := self._queues[member.key]:
+                self._start(member, now, queue.popleft())
 
 
 def steady(seconds):
     """Return an instance that takes ``seconds`` on average, exponentially distributed."""
-
-    def behaviour(_in_flight, rng):
-        return rng.expovariate(1 / seconds), False
-
-    return behaviour
+    return lambda rng: (rng.expovariate(1 / seconds), False)
 
 
 def failing(seconds):
     """Return an instance that refuses everything after ``seconds``."""
-    return lambda _in_flight, _rng: (seconds, True)
+    return lambda _rng: (seconds, True)

@@ -355,3 +355,16 @@ def test_a_slow_instance_gets_little_and_equal_ones_get_equal_parts():
     assert shares.pop("slow") < 0.01
     assert min(shares.values()) > 0.07
     assert max(shares.values()) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("least_cost", 0.044, 0.050), ("least_connections", 0.055, 0.068), ("p2c", 0.066, 0.084)],
+)
+def test_one_of_ten_hosts_ten_times_slower_hardly_shows_with_least_cost(name, low, high):
+    """2,000 calls/s, 10 ms each, eight at once on a host: the p99 of the last half of twenty seconds."""
+    load = Load(
+        balancer(name), {n: steady(0.01) for n in range(9)} | {9: steady(0.1)}, Random(1), 2000, at_once=8
+    )
+    load.run(20)
+    assert low < load.percentile(0.99, since=10) < high
