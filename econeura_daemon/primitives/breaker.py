@@ -24,6 +24,7 @@ class CircuitBreakerStatistics:
     reason: str
     """What tripped it, or why it is closed."""
     since: float
+    """Minus infinity: from the beginning."""
     until: float | None
     """Open: when trials begin. Closed: when all calls are admitted again, after an opening."""
     openings: int

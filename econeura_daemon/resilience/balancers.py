@@ -29,7 +29,7 @@ def pick(
     somebody else, if there is somebody. Instances that joined together are no newcomers to each other.
     """
     member = balancer.choose(roster, rng, skip)
-    if member is None or member.joined_at <= roster.oldest:
+    if member is None or now - member.joined_at >= roster.slow_start or member.joined_at <= roster.oldest:
         return member
     first, passed = member, list(skip)
     while rng.random() >= roster.share(member, now):

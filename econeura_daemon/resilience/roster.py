@@ -64,7 +64,7 @@ class Roster:
     """The members, their loads and their costs. ``now`` is in seconds of a monotonic clock."""
 
     __slots__ = (
-        "_fade", "_landmark", "_penalty", "_slow_start", "costs", "loads", "members", "oldest", "usable",
+        "_fade", "_landmark", "_penalty", "costs", "loads", "members", "oldest", "slow_start", "usable",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +76,8 @@ class Roster:
             )
         self._fade = fade
         self._penalty = penalty
-        self._slow_start = slow_start
+        self.slow_start = slow_start
+        """Seconds over which a newcomer comes to its full share."""
         self.members: dict[Hashable, Member] = {}
         self.usable: list[Member] = []
         self.loads: list[float] = []
@@ -144,7 +145,7 @@ class Roster:
 
     def share(self, member: Member, now: float) -> float:
         """Return the part of its picks that a member keeps: less than 1 while it is new among older ones."""
-        return share(now - member.joined_at, min(self._slow_start, now - self.oldest))
+        return share(now - member.joined_at, min(self.slow_start, now - self.oldest))
 
     def begin(self, member: Member, now: float) -> None:
         """A call to the member begins."""
