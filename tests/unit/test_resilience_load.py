@@ -1,0 +1,48 @@
+"""Whole services under simulated load: what the slow, the failing and the new instances get."""
+
+from random import Random
+
+import pytest
+
+from econeura_daemon.resilience.balancers import balancer
+from tests.support.load import Load, failing, steady
+
+
+def test_a_fast_failing_instance_gets_at_most_one_percent_after_warm_up():
+    load = Load(balancer(), {n: steady(0.01) for n in range(4)} | {"bad": failing(0.0005)}, Random(3), 200)
+    load.run(40)
+    assert load.shares(10, 40)["bad"] <= 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cold_join_gets_at_most_one_and_a_half_of_its_fair_share(seed):
+    load = Load(balancer(), {n: steady(0.01) for n in range(9)}, Random(seed), 1000)
+    load.run(20)
+    load.join("new", steady(0.01))
+    load.run(20)
+    seconds = [load.shares(second, second + 1)["new"] for second in range(20, 40)]
+    assert max(seconds) <= 1.5 * 0.1
+    assert seconds[0] < 0.07
+    assert load.shares(32, 40)["new"] > 0.05
+
+
+def test_a_slow_instance_gets_little_and_equal_ones_get_equal_parts():
+    load = Load(balancer(), {n: steady(0.01) for n in range(9)} | {"slow": steady(0.1)}, Random(5), 1000)
+    load.run(30)
+    shares = load.shares(10, 30)
+    assert shares.pop("slow") < 0.01
+    assert min(shares.values()) > 0.07
+    assert max(shares.values()) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("least_cost", 0.044, 0.050), ("least_connections", 0.055, 0.068), ("p2c", 0.066, 0.084)],
+)
+def test_one_of_ten_hosts_ten_times_slower_hardly_shows_with_least_cost(name, low, high):
+    """2,000 calls/s, 10 ms each, eight at once on a host: the p99 of the last half of twenty seconds."""
+    load = Load(
+        balancer(name), {n: steady(0.01) for n in range(9)} | {9: steady(0.1)}, Random(1), 2000, at_once=8
+    )
+    load.run(20)
+    assert low < load.percentile(0.99, since=10) < high
