@@ -33,4 +33,4 @@ class AdaptivePolicy:
 
     def after_drop(self, limit: int) -> int:
         """Return the limit after a call that timed out or was told to come later; lower by one at least."""
-        return max(min(limit - 1, int(limit * self.backoff)), self.minimum)
+        return max(int(limit * self.backoff), self.minimum)

@@ -115,6 +115,20 @@ def test_trials_that_succeeded_count_among_the_three():
     assert sum(isinstance(breaker.admit(now, RNG), int) for _ in range(100)) == 2
 
 
+@pytest.mark.parametrize(
+    ("trials", "successes", "admitted"),
+    [(1, 3, 1), (3, 1, 1), (2, 5, 2)],  # no more than are needed, no more at once than are allowed
+)
+def test_trials_at_once_and_successes_wanted_may_differ(trials, successes, admitted):
+    breaker, now = half_open(attrs.evolve(STEADY, trials=trials, successes=successes))
+    assert sum(isinstance(breaker.admit(now, RNG), int) for _ in range(100)) == admitted
+    for _ in range(successes):
+        assert breaker.phase.state is State.HALF_OPEN
+        breaker.record(breaker.phase.generation, OK, now, RNG)
+        breaker.admit(now, RNG)
+    assert breaker.phase.state is State.CLOSED
+
+
 def test_three_successes_close_it_and_one_failure_opens_it_again():
     breaker, now = half_open()
     for _ in range(3):
@@ -196,6 +210,18 @@ def test_one_cancelled_trial_after_the_other_opens_it_again():
     assert breaker.phase.state is State.HALF_OPEN
     breaker.turn(now + 3.0, RNG)
     assert breaker.phase.state is State.OPEN
+
+
+def test_a_success_renews_the_patience():
+    breaker, now = half_open()
+    for verdict in (NOTHING, OK, NOTHING, OK):
+        generation = breaker.admit(now, RNG)
+        now += 20 if verdict is NOTHING else 5
+        breaker.record(generation, verdict, now, RNG)
+    assert breaker.successes == 2
+    breaker.admit(now, RNG)
+    breaker.turn(now + 29.9, RNG)
+    assert breaker.phase.state is State.HALF_OPEN
 
 
 def test_an_idle_half_open_breaker_waits():
