@@ -95,8 +95,8 @@ class Slots:
     def _take(self, borrower: object) -> bool:
         if borrower in self._borrowers:
             raise RuntimeError(f"{borrower!r} holds a slot already")
-        if len(self._borrowers) >= self._limit or self._queue:
-            return False
+        if len(self._borrowers) >= self._limit:
+            return False  # so nobody overtakes: while anybody waits, all slots are taken
         self._borrowers.add(borrower)
         return True
 
