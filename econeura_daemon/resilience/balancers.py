@@ -165,10 +165,10 @@ def _least(roster: Roster, figures: list[float], rng: Random, skip: Collection[M
             if member.place >= 0:
                 figures[member.place] = inf
     least = min(figures)
+    if least == inf:
+        return None  # all are skipped
     ties = figures.count(least)
     if ties == 1:
         return roster.usable[figures.index(least)]
-    if least == inf:
-        return None
     among = [place for place, figure in enumerate(figures) if figure == least]
     return roster.usable[among[int(rng.random() * ties)]]
