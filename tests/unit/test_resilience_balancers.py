@@ -39,6 +39,14 @@ def test_an_empty_roster_and_one_that_is_all_skipped_give_nobody(name):
 
 
 @pytest.mark.parametrize("name", BALANCERS)
+def test_the_only_one_that_is_not_skipped_is_found_wherever_it_stands(name):
+    roster, chooser, rng = roster_of(dict.fromkeys(range(5), 1.0)), balancer(name), Random(1)
+    for only in (3, 3, 0, 4, 1, 1, 2):
+        skip = [member for member in roster if member.key != only]
+        assert pick(chooser, roster, 0.0, rng, skip).key == only
+
+
+@pytest.mark.parametrize("name", BALANCERS)
 def test_a_retry_goes_elsewhere_and_who_is_not_usable_gets_nothing(name):
     roster = roster_of(dict.fromkeys("abcd", 1.0))
     roster.set_usable(roster.members["b"], usable=False)
