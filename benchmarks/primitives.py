@@ -141,13 +141,11 @@ async def on_asyncio(times):
 
     rivals["asyncio.Semaphore"] = hold
     if importlib.util.find_spec("aiobreaker"):
-        import aiobreaker
-
+        aiobreaker = importlib.import_module("aiobreaker")
         breaker = aiobreaker.CircuitBreaker()
         rivals["aiobreaker"] = lambda: breaker.call_async(nothing)
     if importlib.util.find_spec("purgatory"):
-        import purgatory
-
+        purgatory = importlib.import_module("purgatory")
         factory = purgatory.AsyncCircuitBreakerFactory()
         rival = await factory.get_breaker("workers")
 
