@@ -20,8 +20,10 @@ from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.store import claims, subscriptions
 from econeura_daemon.webhooks.store.claims import Birth, Claimant
 
-MAX_CACHED = 100_000
-"""Matches that are remembered, over all event types."""
+MAX_CACHED_BYTES = 128 * 1024 * 1024
+"""Of what is remembered: some 100,000 subscriptions. Beyond it all is forgotten, and read again on the way."""
+SUBSCRIPTION_BYTES, ENTRY_BYTES, REFERENCE_BYTES = 1000, 250, 8
+"""What a subscription takes beside its texts, an event type or a pattern, and a subscription's place under it."""
 PORTION = 1000
 """Deliveries that are gathered before they are written."""
 
@@ -33,10 +35,12 @@ class Matcher:
     whoever made the change: another work of the group, or another daemon.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._generation: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
-        self._matches: dict[str, list[Subscription]] = {}
+        self._wildcards: dict[str, Sequence[Subscription]] = {}
+        self._matches: dict[str, Sequence[Subscription]] = {}
         self._size = 0
 
     def forget(self) -> None:
@@ -46,22 +50,45 @@ class Matcher:
     def refresh(self, connection: Connection) -> None:
         """Forget what is older than the transaction; to be called in each before `match`."""
         generation = subscriptions.generation(connection)
-        if generation != self._generation or self._size >= MAX_CACHED:
+        if generation != self._generation or self._size >= self._max_bytes:
             self._matches.clear()
+            self._wildcards.clear()
             self._subscriptions.clear()
             self._size = 0
             self._generation = generation
 
-    def match(self, connection: Connection, event_type: str) -> list[Subscription]:
-        """Return the active subscriptions that want events of this type."""
+    def match(self, connection: Connection, event_type: str) -> Sequence[Subscription]:
+        """Return the active subscriptions that want events of this type, in the order of their ids."""
         found = self._matches.get(event_type)
         if found is None:
-            ids = subscriptions.matching(connection, candidates(event_type))
-            unknown = [key for key in ids if key not in self._subscriptions]
-            self._subscriptions |= subscriptions.by_ids(connection, unknown)
-            found = self._matches[event_type] = [self._subscriptions[key] for key in ids]
-            self._size += 1 + len(found)
+            exact, *wildcards = candidates(event_type)
+            parts = [self._takers(connection, exact)]
+            for pattern in wildcards:
+                if pattern not in self._wildcards:
+                    self._wildcards[pattern] = self._takers(connection, pattern)
+                parts.append(self._wildcards[pattern])
+            found = self._matches[event_type] = _union([part for part in parts if part])
+            self._size += ENTRY_BYTES + len(found) * REFERENCE_BYTES
         return found
+
+    def _takers(self, connection: Connection, pattern: str) -> Sequence[Subscription]:
+        found = []
+        for row in subscriptions.takers(connection, pattern):
+            subscription = self._subscriptions.get(row[0])
+            if subscription is None:
+                subscription = self._subscriptions[row[0]] = subscriptions.from_row(row)
+                self._size += SUBSCRIPTION_BYTES + sum(len(value) for value in row if isinstance(value, str))
+            found.append(subscription)
+        self._size += ENTRY_BYTES + len(found) * REFERENCE_BYTES
+        return found
+
+
+def _union(parts: Sequence[Sequence[Subscription]]) -> Sequence[Subscription]:
+    """Return who stands in any of the parts, once: a subscription may have several patterns that match."""
+    if len(parts) < 2:
+        return parts[0] if parts else ()
+    by_id = {one.id: one for part in parts for one in part}
+    return [by_id[key] for key in sorted(by_id)]
 
 
 class SubscriptionFanOut:

@@ -22,8 +22,10 @@ import attrs
 
 from econeura_daemon.webhooks.turns import Timers, Turns
 
-REMEMBERED = 10_000
-"""Lanes that are kept although nothing is to be done for them: what is known of them is worth some memory."""
+REMEMBERED = 100_000
+"""Lanes that are kept although nothing is to be done for them, at some 250 bytes each. One that was forgotten
+begins anew with what its subscription's record says, and among the lanes that nobody has heard of yet if the
+record was read before its first delivery: they share half of the slots."""
 
 
 class Standing(enum.IntEnum):

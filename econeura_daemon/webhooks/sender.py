@@ -35,27 +35,43 @@ logger = logging.getLogger(__name__)
 
 USER_AGENT = f"econeura-daemon/{VERSION}"
 
-_MAX_PREPARED = 10_000
-"""Subscriptions whose part of a request is kept ready: some 2 kB each."""
+MAX_PREPARED_BYTES = 128 * 1024 * 1024
+"""Of subscriptions' parts of requests that are kept ready; beyond it they are made anew on the way."""
+PREPARED_BYTES = 600
+"""What such a part takes beside its head."""
+
+_FIXED = header_lines(
+    (
+        (b"Content-Type", b"application/json"),
+        (b"User-Agent", USER_AGENT.encode("ascii")),
+        (b"Accept", b"*/*"),
+        (b"Accept-Encoding", b"identity"),
+    )
+)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Prepared:
     """What all attempts for one subscription have in common."""
 
     subscription: Subscription
     target: Target
     head: bytes
-    """The request line and the headers that never change."""
+    """The request line and the subscription's own headers."""
     signer: Signer
 
     def fits(self, subscription: Subscription) -> bool:
         known = self.subscription
-        return subscription is known or (
-            subscription.url == known.url
-            and subscription.secrets == known.secrets
-            and subscription.headers == known.headers
-        )
+        if subscription is known:
+            return True
+        if (
+            subscription.url != known.url
+            or subscription.secrets != known.secrets
+            or subscription.headers != known.headers
+        ):
+            return False
+        self.subscription = subscription  # it was read anew; one of the two is enough
+        return True
 
 
 @attrs.define(eq=False)
@@ -86,17 +102,21 @@ class Sender:
         settings: WebhookSettings,
         clock: Clock,
         rng: Random | None = None,
+        *,
+        max_prepared_bytes: int = MAX_PREPARED_BYTES,
     ) -> None:
         self._transport = transport if isinstance(transport, Posting) else OverHttpx(transport)
         self._clock = clock
         self._rng = rng or SystemRandom()
         self._prepared: dict[str, _Prepared] = {}
+        self._prepared_bytes = 0
+        self._max_prepared_bytes = max_prepared_bytes
         self.use(settings)
 
     def use(self, settings: WebhookSettings) -> None:
         """Take time limits and the daemon's own secret from ``settings``, from the next attempt on."""
         self._own_secrets = () if settings.secret is None else (Secret(settings.secret),)
-        self._prepared.clear()
+        self._forget()
         self._timeout_ms = settings.timeout_ms
         self._connect_timeout = settings.connect_timeout_ms / 1000
 
@@ -140,10 +160,11 @@ class Sender:
             raise ValueError("the subscription has no live secret to sign with")
         event_id, event_type = outgoing.event_id.encode("ascii"), outgoing.event_type.encode("ascii")
         head = (
-            b"%bContent-Length: %d\r\nwebhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n"
+            b"%b%bContent-Length: %d\r\nwebhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n"
             b"X-Webhook-Signature: %b\r\nX-Webhook-Event: %b\r\nX-Webhook-Delivery: %b\r\n"
         ) % (
             prepared.head,
+            _FIXED,
             len(outgoing.body),
             event_id,
             timestamp,
@@ -160,10 +181,6 @@ class Sender:
         url = httpx.URL(subscription.url)
         headers = [
             (b"Host", url.netloc),
-            (b"Content-Type", b"application/json"),
-            (b"User-Agent", USER_AGENT.encode("ascii")),
-            (b"Accept", b"*/*"),
-            (b"Accept-Encoding", b"identity"),
             *(
                 (name.encode("ascii"), value.encode("latin-1"))
                 for name, value in subscription.headers.items()
@@ -171,11 +188,15 @@ class Sender:
         ]
         head = request_line(b"POST", url.raw_path) + header_lines(headers)
         signer = Signer.of(subscription.secrets or self._own_secrets)
-        prepared = _Prepared(subscription, Target.of(url), head, signer)
-        if len(self._prepared) >= _MAX_PREPARED:
-            self._prepared.clear()
-        self._prepared[subscription.id] = prepared
+        if self._prepared_bytes >= self._max_prepared_bytes:
+            self._forget()
+        self._prepared_bytes += PREPARED_BYTES + len(head)
+        prepared = self._prepared[subscription.id] = _Prepared(subscription, Target.of(url), head, signer)
         return prepared
+
+    def _forget(self) -> None:
+        self._prepared.clear()
+        self._prepared_bytes = 0
 
     def _trace(self, trace: str) -> bytes:
         parent, _, state = trace.partition("\n")

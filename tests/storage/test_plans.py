@@ -20,6 +20,7 @@ HOT = {
     "GIVE_BACK": (statements.GIVE_BACK, "PRIMARY KEY"),
     "RENEW": (statements.RENEW, "PRIMARY KEY"),
     "FINISH_ATTEMPT": (statements.FINISH_ATTEMPT, "PRIMARY KEY"),
+    "TAKERS": (subscriptions.TAKERS, "PRIMARY KEY (pattern=?)"),
     "EVENT": (statements.EVENT, "sqlite_autoindex_events_1"),
 }
 
@@ -100,7 +101,6 @@ COLD = {
         "deliveries_due",
     ),
     "deleted_with_rest": (recovery.deleted_with_rest, {}, "deliveries_due"),
-    "matching": (subscriptions.matching, {"patterns": ("a", "*")}, "PRIMARY KEY"),
     "page of a subscription": (
         queries.page,
         dict.fromkeys(("status", "event_id", "event_type", "since", "before"))
