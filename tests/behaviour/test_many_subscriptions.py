@@ -14,6 +14,7 @@ from econeura_daemon.core.settings import WebhookSettings
 from econeura_daemon.storage import tables
 from econeura_daemon.webhooks.fan_out import Matcher
 from econeura_daemon.webhooks.sender import Sender
+from econeura_daemon.webhooks.store import recovery
 from tests.support.inline_store import open_inline_store
 from tests.support.receivers import outgoing, subscription
 from tests.support.rig import answered, open_rig
@@ -144,6 +145,45 @@ async def test_the_statements_of_an_event_are_as_many_however_many_subscriptions
     few, many = await statements_of_ten_events(10), await statements_of_ten_events(MANY)
     assert len([one for one in many if "subscription_patterns" in one]) == 10
     assert len(many) == len(few)
+
+
+@pytest.mark.parametrize(
+    ("look", "found"),
+    [
+        (recovery.waiting_lanes, lambda one: (one[0].id, one[1])),
+        (recovery.deleted_with_rest, lambda one: (one, 7)),
+    ],
+)
+async def test_a_look_for_what_others_left_brings_only_those_for_whom_something_waits(look, found):
+    class Reading(list):
+        """What a statement found, and nothing of it is left in the database."""
+
+        def scalars(self):
+            return [row[0] for row in self]
+
+    def looking(connection):
+        if look is recovery.deleted_with_rest:
+            connection.execute(sa.update(tables.subscriptions).values(active=False, deleted_at=1))
+        connection.execute(
+            sa.insert(tables.deliveries),
+            {
+                "id": "del_1", "event_id": "evt_1", "event_cursor": 1, "event_type": "bench.t500",
+                "subscription_id": "sub_000500", "status": "pending", "attempts": 0, "max_attempts": 3,
+                "created_at": 7, "next_attempt_at": 7,
+            },
+        )  # fmt: skip
+        rows = []
+
+        class Looking:
+            def execute(self, statement):
+                rows.extend(connection.execute(statement))
+                return Reading(rows)
+
+        return [found(one) for one in look(Looking())], len(rows)
+
+    async with open_inline_store() as store:
+        await subscribe(store, 1000)
+        assert await store.transact(looking) == ([("sub_000500", 7)], 1)
 
 
 class Headers(dict):

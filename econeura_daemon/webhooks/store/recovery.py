@@ -111,21 +111,20 @@ def cancel_some(connection: Connection, subscription_id: str, most: int, claiman
 def waiting_lanes(connection: Connection) -> list[tuple[Subscription, int]]:
     """Return active subscriptions for which something waits, and when the first of it is due.
 
-    One look into the index a subscription, whatever the backlog.
+    One look into the index a subscription, whatever the backlog; the others stay in the database.
     """
-    active = sa.select(tables.subscriptions, _first_due.label("due_at")).where(
-        tables.subscriptions.c.active.is_(sa.true())
+    waiting = sa.select(tables.subscriptions, _first_due.label("due_at")).where(
+        tables.subscriptions.c.active.is_(sa.true()), _first_due.is_not(None)
     )
-    rows = connection.execute(active)
-    return [(subscriptions.from_row(row), row.due_at) for row in rows if row.due_at is not None]
+    return [(subscriptions.from_row(row), row.due_at) for row in connection.execute(waiting)]
 
 
 def deleted_with_rest(connection: Connection) -> list[str]:
     """Return deleted subscriptions that are still owed something."""
-    deleted = sa.select(tables.subscriptions.c.id, _first_due.label("due_at")).where(
-        tables.subscriptions.c.deleted_at.is_not(None)
+    deleted = sa.select(tables.subscriptions.c.id).where(
+        tables.subscriptions.c.deleted_at.is_not(None), _first_due.is_not(None)
     )
-    return [row.id for row in connection.execute(deleted) if row.due_at is not None]
+    return list(connection.execute(deleted).scalars())
 
 
 _first_due = (
