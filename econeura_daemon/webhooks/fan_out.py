@@ -22,7 +22,7 @@ from econeura_daemon.webhooks.store.claims import Birth, Claimant
 
 MAX_CACHED_BYTES = 128 * 1024 * 1024
 """Of what is remembered: some 100,000 subscriptions. Beyond it all is forgotten, and read again on the way."""
-SUBSCRIPTION_BYTES, ENTRY_BYTES, REFERENCE_BYTES = 1000, 250, 8
+SUBSCRIPTION_BYTES, ENTRY_BYTES, REFERENCE_BYTES = 800, 250, 8
 """What a subscription takes beside its texts, an event type or a pattern, and a subscription's place under it."""
 PORTION = 1000
 """Deliveries that are gathered before they are written."""
@@ -66,6 +66,7 @@ class Matcher:
             for pattern in wildcards:
                 if pattern not in self._wildcards:
                     self._wildcards[pattern] = self._takers(connection, pattern)
+                    self._size += ENTRY_BYTES + len(self._wildcards[pattern]) * REFERENCE_BYTES
                 parts.append(self._wildcards[pattern])
             found = self._matches[event_type] = _union([part for part in parts if part])
             self._size += ENTRY_BYTES + len(found) * REFERENCE_BYTES
@@ -79,7 +80,6 @@ class Matcher:
                 subscription = self._subscriptions[row[0]] = subscriptions.from_row(row)
                 self._size += SUBSCRIPTION_BYTES + sum(len(value) for value in row if isinstance(value, str))
             found.append(subscription)
-        self._size += ENTRY_BYTES + len(found) * REFERENCE_BYTES
         return found
 
 

@@ -106,7 +106,7 @@ async def test_takers_of_every_kind_of_pattern_come_once_each_in_the_order_of_th
         ]
 
 
-@pytest.mark.parametrize(("most", "again"), [(3000, 2 + 2), (6000, 0)])
+@pytest.mark.parametrize(("most", "again"), [(2500, 2 + 2), (5000, 0)])
 async def test_a_matcher_that_holds_too_much_forgets_it_before_the_next_transaction(most, again):
     matcher, newcomer = Matcher(most), subscription("http://r.example/", patterns=("bench.else",))
 
