@@ -2,7 +2,7 @@
 
 A task each would cost 3 kB and, to fire, 9 to 23 times the CPU. A timer that is put off stays where it is in the
 heap and is looked at again when its old time comes: renewing a lease a thousand times costs a thousand assignments
-and one push.
+and one push. A timer that is cancelled stays there too, until such are the half of the heap.
 """
 
 import heapq
@@ -15,6 +15,8 @@ import trio
 
 TICK = 1.0
 """Seconds that the task sleeps at most: how late it then wakes tells a loop that stood still."""
+FEW = 64
+"""Cancelled timers that are not worth sweeping."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Timers:
         """Take the time, and how late it is, in seconds."""
         self._heap: list[tuple[float, int, Timer]] = []
         self._pushed = 0
+        self._cancelled = 0
+        """So often was one of the heap's timers cancelled since the heap was swept."""
         self._sleeping: trio.CancelScope | None = None
 
     def __repr__(self) -> str:
@@ -58,8 +62,27 @@ class Timers:
             self._sleeping.deadline = due
 
     def cancel(self, timer: Timer) -> None:
-        """Let it not fire; it leaves the heap when its time comes."""
+        """Let it not fire; it leaves the heap when its time comes, or with many others before."""
         timer.due = math.inf
+        if timer.entry < math.inf:
+            self._cancelled += 1
+            if self._cancelled > max(FEW, len(self._heap) // 2):
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Let go of what was cancelled: a time can be a year off, and a timer holds all of what it is about."""
+        kept = []
+        for entry in self._heap:
+            timer = entry[2]
+            if entry[0] != timer.entry:
+                continue
+            if timer.due < math.inf:
+                kept.append(entry)
+            else:
+                timer.entry = math.inf
+        self._heap[:] = kept
+        heapq.heapify(self._heap)
+        self._cancelled = 0
 
     def fire_due(self, now: float) -> None:
         """Fire everything that is due."""

@@ -26,16 +26,44 @@ class Query:
 
     def matches(self, instance: Instance | None) -> bool:
         """Tell whether an instance is in the list."""
+        return instance is not None and self._takes(*_traits(instance))
+
+    def concerns(self, step: "Step") -> bool:
+        """Tell whether the list is another one after a step."""
+        return any(self._takes(*side) for side in step.sides)
+
+    def _takes(self, type_: str, status: Status, tags: tuple[str, ...]) -> bool:
         return (
-            instance is not None
-            and (self.type is None or instance.type == self.type)
-            and (self.status is None or instance.status is self.status)
-            and (self.tag is None or self.tag in instance.registration.tags)
+            (self.type is None or type_ == self.type)
+            and (self.status is None or status is self.status)
+            and (self.tag is None or self.tag in tags)
         )
 
-    def concerns(self, change: Change) -> bool:
-        """Tell whether the list is another one after a change."""
-        return change.is_seen and (self.matches(change.before) or self.matches(change.after))
+
+Traits = tuple[str, Status, tuple[str, ...]]
+"""What queries ask for: type, status and tags."""
+
+
+def _traits(instance: Instance) -> Traits:
+    return instance.type, instance.status, instance.registration.tags
+
+
+@attrs.frozen
+class Step:
+    """What is remembered of a change that lists show: enough to tell whom it concerns.
+
+    The instances themselves would be kept alive, with all that they said, for thousands of changes.
+    """
+
+    index: int
+    sides: tuple[Traits, ...]
+    """Before and after, as far as it was there."""
+
+    @classmethod
+    def of(cls, change: Change) -> "Step":
+        """Return what is remembered of ``change``."""
+        there = (one for one in (change.before, change.after) if one is not None)
+        return cls(change.index, tuple(map(_traits, there)))
 
 
 class Watchers:
@@ -55,7 +83,7 @@ class Watches:
     def __init__(self, index: int) -> None:
         self.index = index
         """Of the last change."""
-        self._remembered: deque[Change] = deque(maxlen=REMEMBERED)
+        self._remembered: deque[Step] = deque(maxlen=REMEMBERED)
         self._oldest = index
         """An index before this one is unknown here, or too old."""
         self._waiting: dict[str | None, dict[Query, Watchers]] = {}
@@ -76,21 +104,22 @@ class Watches:
             return
         if len(self._remembered) == REMEMBERED:
             self._oldest = self._remembered[0].index
-        self._remembered.append(change)
-        types = {one.type for one in (change.before, change.after) if one is not None}
+        step = Step.of(change)
+        self._remembered.append(step)
+        types = {type_ for type_, _, _ in step.sides}
         for type_ in (*types, None):
             queries = self._waiting.get(type_)
-            for query in [query for query in queries or () if query.concerns(change)]:
+            for query in [query for query in queries or () if query.concerns(step)]:
                 self._wake(type_, query)
 
     def has_changed(self, query: Query, index: int) -> bool:
         """Tell whether the list may be another one than at ``index``; True if that cannot be told."""
         if self._closed or not self._oldest <= index <= self.index:
             return True
-        for change in reversed(self._remembered):
-            if change.index <= index:
+        for step in reversed(self._remembered):
+            if step.index <= index:
                 return False
-            if query.concerns(change):
+            if query.concerns(step):
                 return True
         return False
 
