@@ -186,11 +186,15 @@ class Instance:
         )
 
     def looks_like(self, other: "Instance") -> bool:
-        """Tell whether lists show the same of both: endpoints are not in them."""
+        """Tell whether lists show the same of both.
+
+        Endpoints are not in them, and of an instance in maintenance neither its lease nor its verdict.
+        """
         return (
             self.registration == other.registration
             and self.generation == other.generation
-            and self.health == other.health
+            and (self.status, self.reason, self.health.stale)
+            == (other.status, other.reason, other.health.stale)
         )
 
     def written(self, last_heartbeat: int | None = None) -> bytes:

@@ -117,11 +117,10 @@ async def test_a_block_that_is_cancelled_leaves_nothing_and_touches_no_other(loo
 @on_both_loops
 @pytest.mark.parametrize("state", ["kept", "lost"])
 async def test_a_daemon_that_is_killed_finds_its_services_again_at_another_port(loop, state, config):
-    async with open_program(loop, config, ttl=30) as program:
-        async with open_running_daemon(config) as daemon:
-            assert await program.says() == f"{ID} True"
-            daemon.kill()
-            await daemon.wait()
+    async with open_running_daemon(config) as daemon, open_program(loop, config, ttl=30) as program:
+        assert await program.says() == f"{ID} True"
+        daemon.kill()
+        await daemon.wait()
 
         async def notices(said):
             await program.tell("look")
