@@ -77,11 +77,12 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {
             "name": parameter.name,
-            "in": "query",
+            "in": place,
             "description": parameter.doc,
             "schema": dict(parameter.schema),
         }
-        for parameter in route.query or ()
+        for place, those in (("query", route.query or ()), ("header", route.headers))
+        for parameter in those
     ]
     if "{id}" in route.path:
         parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": STRING})
@@ -99,7 +100,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        str(status): {"description": answered.doc, **_content(answered)}
+        str(status): {"description": answered.doc, **_headers(route, answered), **_content(answered)}
         for status, answered in route.answers.items()
     }
     by_status: dict[str, list[str]] = {}
@@ -131,6 +132,14 @@ def slugs_of(route: Route) -> set[str]:
     if "{id}" in route.path:
         slugs.add("not-found")
     return slugs
+
+
+def _headers(route: Route, answered: Answered) -> dict[str, Any]:
+    told = dict(answered.headers)
+    if route.idempotent:
+        told["Idempotent-Replayed"] = "`true` where the first answer to the `Idempotency-Key` is given again."
+    described = {name: {"description": doc, "schema": STRING} for name, doc in told.items()}
+    return {"headers": described} if described else {}
 
 
 def _content(answered: Answered) -> dict[str, Any]:

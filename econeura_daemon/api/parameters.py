@@ -1,17 +1,28 @@
 """Query parameters of the routes that list."""
 
+import re
 from collections.abc import Sequence
 
-from econeura_daemon.api.queries import Parameter, choice_of, instant
+from econeura_daemon.api.queries import MAX_LOG_CURSOR, Parameter, choice_of, instant, integer
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.events import pattern_flaw
 from econeura_daemon.events.model import type_flaw
+from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import DeliveryStatus
 
 MAX_PATTERNS = 50
 _MAX_ID_LENGTH = 128
 
+DEFAULT_WAIT = 300.0
+MAX_WAIT = 600.0
+"""Seconds."""
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_METHOD = re.compile(r"[A-Z]{1,16}")
+
 _one_status = choice_of(*(status.value for status in DeliveryStatus))
+_one_service_status = choice_of(*(status.value for status in Status))
 
 
 def _pattern(text: str) -> str:
@@ -45,7 +56,30 @@ def _status(text: str) -> DeliveryStatus:
     return DeliveryStatus(_one_status(text))
 
 
+def _wait(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1
+    if not 0 <= seconds <= MAX_WAIT:
+        raise ValueError(
+            f"expected a duration such as 500ms, 30s or 5m, at most 10m, got {shortened(text)!r}"
+        )
+    return seconds
+
+
+def _words(text: str) -> str:
+    if not text or len(text) > 128 or not text.isprintable():
+        raise ValueError(f"expected 1 to 128 characters, got {shortened(text)!r}")
+    return text
+
+
+def _method(text: str) -> str:
+    if _METHOD.fullmatch(text.upper()) is None:
+        raise ValueError(f"expected a method such as GET, got {shortened(text)!r}")
+    return text.upper()
+
+
 _TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
 _INSTANT = {"type": "string", "format": "date-time"}
 
 EVENT_PATTERN: Parameter[str | None] = Parameter(
@@ -83,4 +117,43 @@ TYPES: Parameter[Sequence[str]] = Parameter(
     default=(),
     schema=_TEXT,
     doc="Event types or patterns, separated by commas; without it, all.",
+)
+
+SERVICE_TYPE: Parameter[str | None] = Parameter(
+    name="type", read=_words, default=None, schema=_TEXT, doc="Only instances of this service."
+)
+SERVICE_STATUS: Parameter[Status | None] = Parameter(
+    name="status",
+    read=lambda text: Status(_one_service_status(text)),
+    default=None,
+    schema={"type": "string", "enum": [status.value for status in Status]},
+    doc="Only in this status.",
+)
+TAG: Parameter[str | None] = Parameter(
+    name="tag", read=_words, default=None, schema=_TEXT, doc="Only with this tag."
+)
+INDEX: Parameter[int | None] = Parameter(
+    name="index",
+    read=lambda text: integer(text, 0, MAX_LOG_CURSOR),
+    default=None,
+    schema=_COUNT,
+    doc="`X-Econeura-Index` of the answer before: wait until this list is another one. One that is unknown or too "
+    "old is answered at once.",
+)
+WAIT: Parameter[float] = Parameter(
+    name="wait",
+    read=_wait,
+    default=DEFAULT_WAIT,
+    schema={"type": "string", "pattern": _DURATION.pattern, "default": "5m"},
+    doc="How long to wait at most, such as `30s`; at most `10m`.",
+)
+DESCRIPTION: Parameter[str | None] = Parameter(
+    name="description",
+    read=_words,
+    default=None,
+    schema=_TEXT,
+    doc="Stands in the description, in any case.",
+)
+METHOD: Parameter[str | None] = Parameter(
+    name="method", read=_method, default=None, schema=_TEXT, doc="Only with this method."
 )

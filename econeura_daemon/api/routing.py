@@ -32,6 +32,8 @@ class Answered:
     doc: str
     data: Schema | None = None
     media_type: str = "application/json"
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """What those of its own tell, by name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +52,8 @@ class Route:
     query: tuple[Parameter[Any], ...] | None = ()
     problems: tuple[str, ...] = ()
     """Slugs beyond those that any route can answer with."""
+    headers: tuple[Parameter[Any], ...] = ()
+    """Request headers of its own, which the view reads."""
     idempotent: bool = False
     """Honours ``Idempotency-Key``."""
     _pattern: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)

@@ -6,22 +6,22 @@ The ladder is the order of joining. What one feature needs of another (`events.F
 `Observer`) meets here and nowhere else.
 """
 
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 import attrs
 import trio
 
-from econeura_daemon.api import Discovery, Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Services, create_app, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.daemon.discovery import open_discovery, open_itself
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
-from econeura_daemon.daemon.itself import Itself
+from econeura_daemon.daemon.loops import Loops, open_loop
 from econeura_daemon.daemon.notify import Notifier
 from econeura_daemon.daemon.observing import (
     DeliveryObserver,
@@ -29,22 +29,15 @@ from econeura_daemon.daemon.observing import (
     dispatcher_health,
     observe_backlog,
     observe_lanes,
-    observe_registry,
     observe_store,
-    prober_health,
-    registry_health,
 )
 from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
-from econeura_daemon.daemon.supervise import Supervised
-from econeura_daemon.daemon.watchdog import Watchdog, boot_time
+from econeura_daemon.daemon.watchdog import Watchdog
 from econeura_daemon.events import EventLog, Publisher
-from econeura_daemon.probes import open_probe_client, open_prober
-from econeura_daemon.registry import Declared, open_registry
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import Store, open_store
-from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
-from econeura_daemon.telemetry.health import worst
+from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import (
     Claimant,
     Deliveries,
@@ -57,9 +50,6 @@ from econeura_daemon.webhooks import (
 )
 from econeura_daemon.webhooks.sender import Sender
 from econeura_daemon.wire import open_transport
-from econeura_daemon.wire.resolver import open_resolver
-
-log = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True)
@@ -75,33 +65,6 @@ class Daemon:
     def urls(self) -> list[str]:
         """Where it can be reached, with real ports."""
         return self.server.urls
-
-
-class _Loops:
-    """Supervises the features' loops, and remembers them for health."""
-
-    def __init__(self, metrics: Metrics, rng: Random) -> None:
-        self._metrics = metrics
-        self._rng = rng
-        self._by_name: dict[str, Supervised] = {}
-
-    def supervised(self, name: str, loop: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the loop under supervision."""
-        one = Supervised(name, loop, rng=self._rng, on_restart=self._metrics.loop_restarts.inc)
-        self._by_name[name] = one
-        return one.run
-
-    def health_of(self, part: str) -> ComponentHealth:
-        """Tell how a part's loops are: the worst of those named ``part`` or ``part.…``."""
-        found = {
-            name: loop.health()
-            for name, loop in self._by_name.items()
-            if name == part or name.startswith(f"{part}.")
-        }
-        status = worst(found.values())
-        name = next(name for name, one in found.items() if one.status == status)
-        detail = found[name].detail if name == part else f"{name}: {found[name].detail}"
-        return ComponentHealth(status, detail)
 
 
 @asynccontextmanager
@@ -120,7 +83,7 @@ async def open_daemon(
     leaving the block begins it. Raises `SettingsError`, `StateDirectoryHeldError`, `StoreError`.
     """
     metrics, health = Metrics(), HealthBoard()
-    loops = _Loops(metrics, rng)
+    loops = Loops(metrics, rng)
     with open_state_dir(Path(settings.daemon.state_dir), clock, rng) as state, ExitStack() as stack:
         tokens = TokenFile(state.path)
         listeners = open_listeners(settings.http, environ, has_tokens=tokens.has_tokens)
@@ -142,8 +105,8 @@ async def open_daemon(
                     loops=loops,
                     drain=drain,
                 ) as webhooks,
-                _open_loop(loops.supervised("backlog", partial(observe_backlog, metrics, deliveries))),
-                _open_discovery(
+                open_loop(loops.supervised("backlog", partial(observe_backlog, metrics, deliveries))),
+                open_discovery(
                     settings=settings,
                     clock=clock,
                     rng=rng,
@@ -186,7 +149,7 @@ async def open_daemon(
                     hot=hot_routes(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
-                    async with _open_itself(services, server.urls, loops):
+                    async with open_itself(services, server.urls, loops):
                         try:
                             yield Daemon(
                                 state=state, server=server, services=services, reloader=webhooks.reloader
@@ -212,7 +175,7 @@ async def _open_webhooks(
     store: Store,
     metrics: Metrics,
     health: HealthBoard,
-    loops: _Loops,
+    loops: Loops,
     drain: Drain,
 ) -> AsyncGenerator[_Webhooks]:
     """The event log and the dispatcher, which need each other: events are owed, and owing makes events."""
@@ -262,7 +225,7 @@ async def _open_webhooks(
                 rng=rng,
                 resumed=dispatcher.resume,
             )
-            async with _open_loop(loops.supervised("deletions", subscriptions.finish_deletions_loop)):
+            async with open_loop(loops.supervised("deletions", subscriptions.finish_deletions_loop)):
                 yield _Webhooks(
                     events=events,
                     subscriptions=subscriptions,
@@ -273,89 +236,10 @@ async def _open_webhooks(
 
 
 @asynccontextmanager
-async def _open_discovery(
-    *,
-    settings: Settings,
-    clock: Clock,
-    rng: Random,
-    state: StateDir,
-    store: Store,
-    events: EventLog,
-    reloader: Reloader,
-    metrics: Metrics,
-    health: HealthBoard,
-    loops: _Loops,
-    drain: Drain,
-) -> AsyncGenerator[Discovery | None]:
-    """The registry, what the configuration declares in it, and the prober; None where discovery is switched off."""
-    if not settings.discovery.enabled:
-        if settings.services:
-            log.warning(
-                "discovery.enabled is false: the %d static services are not used", len(settings.services)
-            )
-        yield None
-        return
-    async with (
-        open_registry(
-            store=store,
-            log=events,
-            settings=settings.discovery,
-            daemon_id=state.daemon_id,
-            clock=clock,
-            rng=rng,
-            boot_time=boot_time,
-            supervised=loops.supervised,
-        ) as registry,
-        open_resolver() as resolve,
-        open_probe_client() as client,
-        open_prober(
-            registry=registry,
-            probe=client.probe,
-            clock=clock,
-            rng=rng,
-            max_in_flight=settings.discovery.max_probes,
-        ) as prober,
-    ):
-        drain.closes(registry.watches.close)
-        drain.closes(prober.drain)
-        declared = Declared(registry, resolve, settings.discovery, settings.services)
-        reloader.follow(lambda new: declared.use(new.services))
-        observe_registry(metrics, registry, prober)
-        health.add("registry", lambda: registry_health(loops.health_of("registry"), registry))
-        health.add("prober", lambda: prober_health(loops.health_of("registry"), prober))
-        async with _open_loop(loops.supervised("registry.declared", declared.run)):
-            yield Discovery(registry=registry, prober=prober)
-
-
-@asynccontextmanager
-async def _open_itself(services: Services, urls: list[str], loops: _Loops) -> AsyncGenerator[None]:
-    """The daemon's own entry in the registry, once it can be reached, and its heartbeat."""
-    if services.discovery is None:
-        yield
-        return
-    itself = Itself(
-        services.registry, services.settings.discovery, services.log.passing, services.clock, services.rng
-    )
-    async with _open_loop(loops.supervised("itself", partial(itself.run, urls))):
-        yield
-
-
-@asynccontextmanager
 async def _open_watchdog(
     notifier: Notifier, clock: Clock, store: Store, metrics: Metrics, health: HealthBoard
 ) -> AsyncGenerator[None]:
     watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
     health.add("event_loop", watchdog.health)
-    async with _open_loop(watchdog.run):
+    async with open_loop(watchdog.run):
         yield
-
-
-@asynccontextmanager
-async def _open_loop(run: Callable[..., Awaitable[None]]) -> AsyncGenerator[None]:
-    """Run a loop that has nothing to finish for the length of the block."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(run)
-        try:
-            yield
-        finally:
-            nursery.cancel_scope.cancel()

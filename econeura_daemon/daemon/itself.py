@@ -91,8 +91,8 @@ class Itself:
             await self._registry.deregister(OWN_ID)
 
     def _tell(self) -> None:
-        stats = self._registry.stats()
-        counts = {"servicesCount": stats["totalServices"], "healthyServices": stats["healthyServices"]}
+        by_status = self._registry.by_status()
+        counts = {"servicesCount": sum(by_status.values()), "healthyServices": by_status["healthy"]}
         now = self._clock.now()
         self._passing.tell(
             Event.make(

@@ -7,7 +7,6 @@ import trio
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.probes import Prober
 from econeura_daemon.registry import Registry
-from econeura_daemon.registry.model import Status
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import ComponentHealth, Metrics
 from econeura_daemon.telemetry.health import worst
@@ -91,27 +90,16 @@ def database_health(store: Store) -> ComponentHealth:
 
 def observe_registry(metrics: Metrics, registry: Registry, prober: Prober) -> None:
     """Show who is registered, who waits, and what the prober does."""
-    metrics.gauge(
-        "instances", "Instances of services, by status", lambda: instances_by_status(registry), label="status"
-    )
+    metrics.gauge("instances", "Instances of services, by status", registry.by_status, label="status")
     metrics.gauge("watchers", "Requests that wait for the registry", lambda: registry.watches.waiting)
     metrics.gauge("probes_in_flight", "Probes under way", lambda: prober.in_flight)
     metrics.gauge("probes_waiting", "Probes that are due and find no room", lambda: prober.waiting)
 
 
-def instances_by_status(registry: Registry) -> dict[str, float]:
-    """Count instances by status."""
-    counts = dict.fromkeys((status.value for status in Status), 0.0)
-    for members in registry.snapshot().types.values():
-        for instance in members:
-            counts[instance.status.value] += 1
-    return counts
-
-
 def registry_health(loop: ComponentHealth, registry: Registry) -> ComponentHealth:
     """Tell how the registry's loops are, and what it holds."""
-    counts = instances_by_status(registry)
-    detail = f"{loop.detail}; {counts['healthy']:.0f} of {sum(counts.values()):.0f} instances are healthy"
+    counts = registry.by_status()
+    detail = f"{loop.detail}; {counts['healthy']} of {sum(counts.values())} instances are healthy"
     troubles = list(registry.unresolved.values())
     if registry.leases.preserve_mode():
         troubles.append(f"preserve mode: {registry.leases.preserve.cause}")

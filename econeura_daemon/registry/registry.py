@@ -174,12 +174,17 @@ class Registry:
             and (wanted is None or wanted in endpoint.description.casefold())
         ]
 
+    def by_status(self) -> dict[str, int]:
+        """Count instances by status; one in which there is none is 0."""
+        counts = dict.fromkeys((status.value for status in Status), 0)
+        for instance in self._catalogue.instances.values():
+            counts[instance.status.value] += 1
+        return counts
+
     def stats(self) -> dict[str, Any]:
         """Count instances, under the keys of ``GET /v1/discovery/stats``."""
         instances = list(self._catalogue.instances.values())
-        by_status = dict.fromkeys(Status, 0)
-        for instance in instances:
-            by_status[instance.status] += 1
+        by_status = self.by_status()
         return {
             "totalServices": len(instances),
             "healthyServices": by_status[Status.HEALTHY],

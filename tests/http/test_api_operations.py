@@ -86,6 +86,23 @@ async def test_the_document_has_every_route_and_each_says_what_it_does(world):
     assert all(one["summary"].endswith(".") for one in operations)
 
 
+async def test_the_document_has_the_headers_that_clients_build_upon(world):
+    paths = (await document_of(world))["paths"]
+
+    def asked(path, method):
+        return {one["name"] for one in paths[path][method]["parameters"] if one["in"] == "header"}
+
+    def told(path, method, status):
+        return set(paths[path][method]["responses"][status].get("headers", ()))
+
+    assert told("/v1/services", "get", "200") == {"X-Econeura-Index"}
+    assert asked("/v1/stream", "get") == {"Last-Event-ID"}
+    for path in ("/v1/services", "/v1/events"):
+        assert asked(path, "post") == {"Idempotency-Key"}
+        assert "Idempotent-Replayed" in told(path, "post", "200")
+    assert asked("/v1/services", "get") == set()
+
+
 def validator_of(document, path, method, status):
     response = document["paths"][path][method]["responses"][str(status)]
     [content] = response["content"].values()

@@ -4,7 +4,6 @@ import pytest
 import trio
 
 from econeura_daemon.core.settings import DiscoverySettings, Settings
-from econeura_daemon.server import Scope
 from tests.support.api_world import open_world
 from tests.support.inline_store import open_inline_store
 
@@ -46,7 +45,9 @@ async def test_a_key_that_registered_without_an_id_names_the_one_that_was_made(w
     assert len((await world.client.get("/v1/services")).json()["data"]["items"]) == 1
 
 
-async def test_with_neither_lease_nor_check_it_is_probed_at_health_and_a_status_is_ignored(world):
+async def test_with_neither_lease_nor_check_it_is_probed_at_health_and_a_status_is_ignored(
+    world, autojump_clock
+):
     answer = await world.post("/v1/services", {**SERVICE, "status": {"anything": 1}})
     data = answer.json()["data"]
     assert data["ttlMs"] is None
@@ -60,8 +61,37 @@ async def test_with_neither_lease_nor_check_it_is_probed_at_health_and_a_status_
     }
     assert (data["status"], data["statusReason"]) == ("unknown", "no probe has come back yet")
     await trio.sleep(1)
+    index = (await world.client.get("/v1/services")).headers["x-econeura-index"]
     beat = await world.client.put("/v1/services/w-1/heartbeat")
-    assert (beat.status_code, beat.json()["data"]["ttlMs"]) == (200, None)
+    assert beat.status_code == 200
+    assert beat.json()["data"] == {
+        "id": "w-1",
+        "status": "healthy",
+        "ttlMs": None,
+        "lastHeartbeat": "2026-11-24T02:00:01.000Z",
+    }
+    assert (await world.client.get("/v1/services")).headers["x-econeura-index"] == index
+
+
+async def test_a_check_that_does_not_say_how_often_is_made_as_often_as_is_configured():
+    settings = Settings(discovery=DiscoverySettings(health_check_interval_ms=7000))
+    async with open_inline_store() as store, open_world(store, settings=settings) as world:
+        for said, expected in (({}, 7000), ({"check": {}}, 7000), ({"check": {"intervalMs": 100}}, 100)):
+            answer = await world.post("/v1/services", {**SERVICE, **said})
+            assert answer.json()["data"]["check"]["intervalMs"] == expected
+
+
+async def test_every_flaw_of_a_registration_is_told_at_once(world):
+    flaws = {"type": 5, "port": 0, "check": {"path": "x", "healthyAfter": 0}, "endpoints": [{}], "tgas": []}
+    answer = await world.post("/v1/services", {**SERVICE, **flaws})
+    assert {one["path"] for one in answer.json()["details"]} == {
+        "$.type",
+        "$.port",
+        "$.check.path",
+        "$.check.healthyAfter",
+        "$.endpoints[0].endpoint",
+        "$.tgas",
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,6 +146,19 @@ async def test_an_unknown_id_is_a_404_that_names_it(world):
         assert "gone" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("wait", "seconds"),
+    [(None, 300), ("0s", 0), ("500ms", 0.5), ("30s", 30), ("2m", 120), ("600s", 600), ("10m", 600)],
+)
+async def test_a_long_poll_waits_as_long_as_it_was_asked_to(world, autojump_clock, wait, seconds):
+    index = (await world.client.get("/v1/services")).headers["x-econeura-index"]
+    began = trio.current_time()
+    asked = {"index": index} if wait is None else {"index": index, "wait": wait}
+    answer = await world.client.get("/v1/services", params=asked)
+    assert (answer.status_code, answer.headers["x-econeura-index"]) == (200, index)
+    assert trio.current_time() - began == pytest.approx(seconds, abs=0.01)
+
+
 async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_with_a_later_one(
     world, autojump_clock
 ):
@@ -158,18 +201,3 @@ async def test_switched_off_every_route_is_a_404_that_names_the_setting(off):
         assert answer.status_code == 404, (method, path)
         assert "discovery.enabled" in answer.json()["detail"]
     assert "discovery" not in (await off.client.get("/health")).json()["data"]["features"]
-
-
-async def test_a_registrant_can_do_all_that_is_its_own_with_publish(world):
-    from econeura_daemon.api import scope_of
-
-    own = {
-        ("POST", "/v1/services"),
-        ("PUT", "/v1/services/a/heartbeat"),
-        ("DELETE", "/v1/services/a"),
-        ("PUT", "/v1/services/a/endpoints"),
-    }
-    for method, path in own:
-        assert scope_of(method, path) is Scope.PUBLISH
-    for method in ("PUT", "DELETE"):
-        assert scope_of(method, "/v1/services/a/drain") is Scope.ADMIN

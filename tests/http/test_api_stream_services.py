@@ -52,6 +52,13 @@ async def test_what_befalls_an_instance_is_told_as_it_is_committed(world, autoju
     changes = [(data(one)["previousStatus"], data(one)["newStatus"]) for one in seen[2:4]]
     assert changes == [("unknown", "healthy"), ("healthy", "draining")]
     assert {data(one)["service"]["id"] for one in seen} == {"a"}
+    assert [sorted(data(one).keys() - {"service"}) for one in seen] == [
+        ["replaced"],
+        ["endpoints"],
+        ["newStatus", "previousStatus", "reason"],
+        ["newStatus", "previousStatus", "reason"],
+        ["reason"],
+    ]
     assert [one.id for one in seen] == list(range(seen[0].id, seen[0].id + 5))
     for one in seen:
         event = json.loads(one.data)

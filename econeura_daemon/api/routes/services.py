@@ -1,6 +1,5 @@
 """Service discovery: who is there, how they are, and word when that changes."""
 
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -11,11 +10,19 @@ from econeura_daemon.api.bodies import read_body
 from econeura_daemon.api.hot import Hot, Views, from_quart, key_of, read_json, reply_once
 from econeura_daemon.api.hot import reply as hot_reply
 from econeura_daemon.api.idempotency import Deed
-from econeura_daemon.api.queries import MAX_LOG_CURSOR, Parameter, choice_of, integer, parse_query
+from econeura_daemon.api.parameters import (
+    DESCRIPTION,
+    INDEX,
+    METHOD,
+    SERVICE_STATUS,
+    SERVICE_TYPE,
+    TAG,
+    WAIT,
+)
+from econeura_daemon.api.queries import parse_query
 from econeura_daemon.api.replies import reply
 from econeura_daemon.api.routing import Answered, Routes, current_query
 from econeura_daemon.api.schemas import (
-    COUNT,
     INSTANT,
     STRING,
     listed,
@@ -28,7 +35,6 @@ from econeura_daemon.api.schemas import (
 from econeura_daemon.api.services import Services, services
 from econeura_daemon.core.instances import EndpointBody
 from econeura_daemon.core.jsons import dumps
-from econeura_daemon.core.phrases import shortened
 from econeura_daemon.registry import Query, Registered, RegisterService
 from econeura_daemon.registry.model import Instance, Status
 from econeura_daemon.server import Request, Scope
@@ -41,83 +47,12 @@ _HEARTBEAT = "/v1/services/{id}/heartbeat"
 _WRITE_PROBLEMS = ("store-full", "store-unavailable", "outcome-unknown")
 
 INDEX_HEADER = "X-Econeura-Index"
-DEFAULT_WAIT = 300.0
-MAX_WAIT = 600.0
-
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
-_METHOD = re.compile(r"[A-Z]{1,16}")
+_INDEX_DOC = "How far the registry had come: given back as `index` it makes the next call wait."
+_LIST_QUERY = (SERVICE_TYPE, SERVICE_STATUS, TAG, INDEX, WAIT)
 
 
-def _wait(text: str) -> float:
-    match = _DURATION.fullmatch(text)
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1
-    if not 0 <= seconds <= MAX_WAIT:
-        raise ValueError(
-            f"expected a duration such as 500ms, 30s or 5m, at most 10m, got {shortened(text)!r}"
-        )
-    return seconds
-
-
-def _slug(text: str) -> str:
-    if not text or len(text) > 64 or not text.isprintable():
-        raise ValueError(f"expected a service type, got {shortened(text)!r}")
-    return text
-
-
-def _words(text: str) -> str:
-    if not text or len(text) > 128 or not text.isprintable():
-        raise ValueError(f"expected 1 to 128 characters, got {shortened(text)!r}")
-    return text
-
-
-def _method(text: str) -> str:
-    if _METHOD.fullmatch(text.upper()) is None:
-        raise ValueError(f"expected a method such as GET, got {shortened(text)!r}")
-    return text.upper()
-
-
-_one_status = choice_of(*(status.value for status in Status))
-
-TYPE: Parameter[str | None] = Parameter(
-    name="type", read=_slug, default=None, schema=STRING, doc="Only instances of this service."
-)
-STATUS: Parameter[Status | None] = Parameter(
-    name="status",
-    read=lambda text: Status(_one_status(text)),
-    default=None,
-    schema=values_of(Status),
-    doc="Only in this status.",
-)
-TAG: Parameter[str | None] = Parameter(
-    name="tag", read=_words, default=None, schema=STRING, doc="Only with this tag."
-)
-INDEX: Parameter[int | None] = Parameter(
-    name="index",
-    read=lambda text: integer(text, 0, MAX_LOG_CURSOR),
-    default=None,
-    schema=COUNT,
-    doc="`X-Econeura-Index` of the answer before: wait until this list is another one. One that is unknown or too "
-    "old is answered at once.",
-)
-WAIT: Parameter[float] = Parameter(
-    name="wait",
-    read=_wait,
-    default=DEFAULT_WAIT,
-    schema={"type": "string", "pattern": _DURATION.pattern, "default": "5m"},
-    doc="How long to wait at most, such as `30s`; at most `10m`.",
-)
-DESCRIPTION: Parameter[str | None] = Parameter(
-    name="description",
-    read=_words,
-    default=None,
-    schema=STRING,
-    doc="Stands in the description, in any case.",
-)
-METHOD: Parameter[str | None] = Parameter(
-    name="method", read=_method, default=None, schema=STRING, doc="Only with this method."
-)
-_LIST_QUERY = (TYPE, STATUS, TAG, INDEX, WAIT)
+def _offered(instance: Instance) -> list[dict[str, Any]]:
+    return [one.to_json() for one in instance.endpoints]
 
 
 def _detailed(on: Services, instance: Instance) -> dict[str, Any]:
@@ -125,15 +60,14 @@ def _detailed(on: Services, instance: Instance) -> dict[str, Any]:
     last = on.prober.last(instance.id)
     return {
         **on.registry.shown(instance),
-        "endpoints": [one.to_json() for one in instance.endpoints],
+        "endpoints": _offered(instance),
         "lastProbe": None if last is None else last.to_json(),
     }
 
 
 def _keep(registered: Registered) -> bytes:
     instance = registered.instance
-    endpoints = [one.to_json() for one in instance.endpoints]
-    return dumps({**instance.to_json(instance.registered_at), "endpoints": endpoints})
+    return dumps({**instance.to_json(instance.registered_at), "endpoints": _offered(instance)})
 
 
 _REGISTRATION: Deed[Registered] = Deed(
@@ -174,7 +108,9 @@ async def _register(on: Services, request: Request) -> server.Response:
     _COLLECTION,
     scope=Scope.READ,
     query=_LIST_QUERY,
-    answers={200: Answered("All that match.", whole_list_of(ref("Service")))},
+    answers={
+        200: Answered("All that match.", whole_list_of(ref("Service")), headers={INDEX_HEADER: _INDEX_DOC})
+    },
 )
 async def list_services() -> Response:
     """List instances, or wait until the list changes.
@@ -204,7 +140,7 @@ async def _list_services(on: Services, request: Request) -> server.Response:
 def _asked(raw: bytes) -> tuple[Query, int | None, float]:
     """Read a query string; those who woke together come back with the same one."""
     asked = parse_query(raw, _LIST_QUERY)
-    return Query(asked[TYPE], asked[STATUS], asked[TAG]), asked[INDEX], asked[WAIT]
+    return Query(asked[SERVICE_TYPE], asked[SERVICE_STATUS], asked[TAG]), asked[INDEX], asked[WAIT]
 
 
 def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
@@ -298,7 +234,7 @@ async def undrain_service(key: str) -> Response:
 )
 async def get_endpoints(key: str) -> Response:
     """List the routes that an instance offers."""
-    return reply([one.to_json() for one in services().registry.get(key).endpoints])
+    return reply(_offered(services().registry.get(key)))
 
 
 @routes.add(
@@ -313,21 +249,21 @@ async def put_endpoints(key: str) -> Response:
     """Replace the routes that an instance offers."""
     bodies: tuple[EndpointBody, ...] = await read_body(tuple[EndpointBody, ...])
     instance = await services().registry.put_endpoints(key, bodies)
-    return reply([one.to_json() for one in instance.endpoints])
+    return reply(_offered(instance))
 
 
 @routes.add(
     "GET",
     "/v1/endpoints",
     scope=Scope.READ,
-    query=(DESCRIPTION, METHOD, TYPE),
+    query=(DESCRIPTION, METHOD, SERVICE_TYPE),
     answers={200: Answered("All that match.", whole_list_of(ref("FoundEndpoint")))},
 )
 async def find_endpoints() -> Response:
     """Find an endpoint over all instances."""
     query = current_query()
     found = services().registry.find_endpoints(
-        description=query[DESCRIPTION], method=query[METHOD], type=query[TYPE]
+        description=query[DESCRIPTION], method=query[METHOD], type=query[SERVICE_TYPE]
     )
     items = [
         {

@@ -1,5 +1,6 @@
 """The live tail of the event log."""
 
+import attrs
 from quart import Response, request
 
 from econeura_daemon.api.context import request_context
@@ -22,11 +23,19 @@ AFTER: Parameter[int | None] = Parameter(
 )
 
 
+LAST_EVENT_ID: Parameter[int | None] = attrs.evolve(
+    AFTER,
+    name="Last-Event-ID",
+    doc="The last cursor that was seen: what an `EventSource` sends when it comes back. It wins over `after`.",
+)
+
+
 @routes.add(
     "GET",
     "/v1/stream",
     scope=Scope.READ,
     query=(TYPES, AFTER),
+    headers=(LAST_EVENT_ID,),
     answers={200: Answered("Server-Sent Events.", media_type=MEDIA_TYPE)},
     problems=("store-unavailable",),
 )
@@ -53,10 +62,11 @@ async def follow_events() -> Response:
 
 
 def _last_event_id() -> int | None:
-    text = request.headers.get("Last-Event-ID")
+    text = request.headers.get(LAST_EVENT_ID.name)
     if not text:
         return None  # a browser that has seen no id sends an empty one
     try:
-        return integer(text, 0, MAX_LOG_CURSOR)
+        cursor: int = LAST_EVENT_ID.read(text)
     except ValueError as error:
-        raise InvalidInputError.at("Last-Event-ID", str(error)) from None
+        raise InvalidInputError.at(LAST_EVENT_ID.name, str(error)) from None
+    return cursor
