@@ -86,7 +86,9 @@ async def test_a_restart_grants_a_lease_of_grace_and_the_index_goes_on(autojump_
             await trio.sleep(29)
         async with open_rig(store, clock) as rig:
             assert rig.registry.index > index
-            assert rig.registry.watches.has_changed(Query(), index), "whoever comes with it is answered at once"
+            assert rig.registry.watches.has_changed(Query(), index), (
+                "whoever comes with it is answered at once"
+            )
             shown = rig.registry.shown(rig.registry.get("a"))
             assert (shown["status"], shown["lastHeartbeat"]) == ("draining", None)
             await rig.registry.drain("a", draining=False)
