@@ -16,6 +16,7 @@ from econeura_daemon.core.settings import DiscoverySettings, ServiceSettings
 from econeura_daemon.registry.commands import declarations_of
 from econeura_daemon.registry.model import Declaration
 from econeura_daemon.registry.registry import Registry
+from econeura_daemon.registry.settler import PAUSE
 from econeura_daemon.registry.watch import Query
 from econeura_daemon.wire.resolver import Resolve
 
@@ -23,8 +24,6 @@ PATIENCE = 5.0
 """Seconds for one look-up: resolv.conf(5) waits as long for each name server."""
 MAX_ADDRESSES = 256
 """Of one name that are instances: an answer of the DNS holds some hundred at most."""
-PAUSE = 1.0
-"""Seconds before the store is asked again after it refused."""
 
 _log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from econeura_daemon.registry.model import Change, Health, Instance, Registration, Status
+from econeura_daemon.registry.model import Change, Instance, Registration, Status
 from econeura_daemon.registry.watch import Query, Watches
 
 QUERIES = [Query(), Query("a"), Query("b"), Query("a", Status.DRAINING), Query("a", None, "x")]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "drain", "remove", "look"]),
+        st.sampled_from(["put", "drain", "expire", "remove", "look"]),
         st.integers(0, 3),
         st.sampled_from("ab"),
         st.booleans(),
@@ -28,8 +28,13 @@ def made(key, index, kind, *, tagged):
     return Instance(registration=said, generation=index, registered_at=0)
 
 
+def shown(instance):
+    """What a list shows of it; each registration comes at an instant of its own."""
+    return instance and (instance.generation, instance.to_json())
+
+
 def listed(instances, query):
-    return {key: one for key, one in instances.items() if query.matches(one)}
+    return {key: one.to_json() for key, one in instances.items() if query.matches(one)}
 
 
 def hold_watchers_against_the_truth(steps):
@@ -66,8 +71,11 @@ def hold_watchers_against_the_truth(steps):
                     after = made(key, index, kind, tagged=flag)
                 elif before is None:
                     continue
+                elif deed == "remove":
+                    after = None
                 else:
-                    after = None if deed == "remove" else before.with_health(Health(draining=flag))
+                    found = {"draining": flag} if deed == "drain" else {"expired": flag}
+                    after = before.with_health(attrs.evolve(before.health, **found))
                 if after is None:
                     del instances[key]
                 else:
@@ -76,7 +84,7 @@ def hold_watchers_against_the_truth(steps):
                 watches.note(change)
                 for place, query in enumerate(QUERIES):
                     matched = query.matches(before) or query.matches(after)
-                    changed[place] |= matched and (before != after)
+                    changed[place] |= matched and shown(before) != shown(after)
             nursery.cancel_scope.cancel()
 
     trio.run(main)

@@ -146,6 +146,16 @@ async def test_an_unknown_id_is_a_404_that_names_it(world):
         assert "gone" in answer.json()["detail"]
 
 
+async def test_what_befalls_an_instance_is_owed_to_subscriptions_like_any_other_event(world, autojump_clock):
+    subscribed = {"url": "https://r.example/", "events": ["service.status_changed", "service.deregistered"]}
+    assert (await world.post("/v1/webhooks/subscriptions", subscribed)).status_code == 201
+    await world.post("/v1/services", SERVICE)
+    await trio.sleep(1)
+    await world.client.delete("/v1/services/w-1")
+    owed = (await world.client.get("/v1/webhooks/deliveries")).json()["data"]["items"]
+    assert [one["eventType"] for one in owed] == ["service.deregistered", "service.status_changed"]
+
+
 @pytest.mark.parametrize(
     ("wait", "seconds"),
     [(None, 300), ("0s", 0), ("500ms", 0.5), ("30s", 30), ("2m", 120), ("600s", 600), ("10m", 600)],
@@ -186,6 +196,7 @@ async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_w
 
 
 async def test_switched_off_every_route_is_a_404_that_names_the_setting(off):
+    document = (await off.client.get("/openapi.json")).json()
     for method, path, body in (
         ("POST", "/v1/services", SERVICE),
         ("GET", "/v1/services", None),
@@ -200,4 +211,6 @@ async def test_switched_off_every_route_is_a_404_that_names_the_setting(off):
         answer = await off.client.request(method, path, json=body)
         assert answer.status_code == 404, (method, path)
         assert "discovery.enabled" in answer.json()["detail"]
+        template = path.replace("w-1", "{id}")
+        assert "404" in document["paths"][template][method.lower()]["responses"], "and is documented"
     assert "discovery" not in (await off.client.get("/health")).json()["data"]["features"]

@@ -44,6 +44,7 @@ routes = Routes("Services")
 _COLLECTION = "/v1/services"
 _ONE = "/v1/services/{id}"
 _HEARTBEAT = "/v1/services/{id}/heartbeat"
+_SWITCHED_OFF = ("not-found",)
 _WRITE_PROBLEMS = ("store-full", "store-unavailable", "outcome-unknown")
 
 INDEX_HEADER = "X-Econeura-Index"
@@ -85,7 +86,7 @@ _REGISTRATION: Deed[Registered] = Deed(
         201: Answered("It is registered.", ref("Service")),
         200: Answered("It is registered in place of the one that had this id.", ref("Service")),
     },
-    problems=("conflict", *_WRITE_PROBLEMS),
+    problems=("conflict", *_SWITCHED_OFF, *_WRITE_PROBLEMS),
 )
 async def register_service() -> Response:
     """Register an instance, or replace the one of its id.
@@ -111,6 +112,7 @@ async def _register(on: Services, request: Request) -> server.Response:
     answers={
         200: Answered("All that match.", whole_list_of(ref("Service")), headers={INDEX_HEADER: _INDEX_DOC})
     },
+    problems=_SWITCHED_OFF,
 )
 async def list_services() -> Response:
     """List instances, or wait until the list changes.
@@ -258,6 +260,7 @@ async def put_endpoints(key: str) -> Response:
     scope=Scope.READ,
     query=(DESCRIPTION, METHOD, SERVICE_TYPE),
     answers={200: Answered("All that match.", whole_list_of(ref("FoundEndpoint")))},
+    problems=_SWITCHED_OFF,
 )
 async def find_endpoints() -> Response:
     """Find an endpoint over all instances."""
@@ -282,6 +285,7 @@ async def find_endpoints() -> Response:
     "/v1/discovery/stats",
     scope=Scope.READ,
     answers={200: Answered("Counts.", ref("DiscoveryStats"))},
+    problems=_SWITCHED_OFF,
 )
 async def read_discovery_stats() -> Response:
     """Count instances by status and type."""
