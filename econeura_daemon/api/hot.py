@@ -112,7 +112,16 @@ def reply_once(answer: Answer) -> Response:
 
 def reply(installed: Services, data: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
     """Answer 200 with ``data`` that is JSON already."""
-    body = envelope(data, status=200, at=to_ms(installed.clock.now()))
+    return reply_enveloped(enveloped(installed, data), headers)
+
+
+def enveloped(installed: Services, data: bytes) -> bytes:
+    """Return the body of a 200 around ``data`` that is JSON already."""
+    return envelope(data, status=200, at=to_ms(installed.clock.now()))
+
+
+def reply_enveloped(body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+    """Answer 200 with a body as a whole: several may be answered with the same one, which is kept once."""
     return Response(200, body, [(b"content-type", JSON.encode()), *headers])
 
 

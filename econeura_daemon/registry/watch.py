@@ -74,7 +74,7 @@ class Watchers:
     def __init__(self) -> None:
         self.lot = trio.lowlevel.ParkingLot()
         self.rendered: tuple[int, bytes] | None = None
-        """The index and the answer that the first one to wake made."""
+        """The index and the answer that the first one to wake made; kept once, however many read it slowly."""
 
 
 class Watches:

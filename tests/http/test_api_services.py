@@ -3,7 +3,10 @@
 import pytest
 import trio
 
+from econeura_daemon.api.routes.services import HOT
 from econeura_daemon.core.settings import DiscoverySettings, Settings
+from econeura_daemon.server import Peer, Request
+from econeura_daemon.server.context import RequestContext
 from tests.support.api_world import open_world
 from tests.support.inline_store import open_inline_store
 
@@ -214,3 +217,24 @@ async def test_switched_off_every_route_is_a_404_that_names_the_setting(off):
         template = path.replace("w-1", "{id}")
         assert "404" in document["paths"][template][method.lower()]["responses"], "and is documented"
     assert "discovery" not in (await off.client.get("/health")).json()["data"]["features"]
+
+
+async def test_those_who_wake_together_are_answered_with_one_body_and_not_with_copies(world):
+    index = int((await world.client.get("/v1/services?type=workers")).headers["x-econeura-index"])
+    view = HOT["GET", "/v1/services"].view
+    bodies = []
+
+    async def poll():
+        query = b"type=workers&index=%d" % index
+        context = RequestContext(request_id="r", peer="test")
+        peer = Peer("test", is_local=True)
+        asked = Request("GET", "/v1/services", [], {}, peer, None, context, b"", query)
+        bodies.append((await view(world.services, asked)).body)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(poll)
+        await trio.testing.wait_all_tasks_blocked()
+        await world.post("/v1/services", SERVICE)
+    assert b'"w-1"' in bodies[0]
+    assert all(body is bodies[0] for body in bodies)

@@ -7,7 +7,16 @@ from quart import Response
 
 from econeura_daemon import server
 from econeura_daemon.api.bodies import read_body
-from econeura_daemon.api.hot import Hot, Views, from_quart, key_of, read_json, reply_once
+from econeura_daemon.api.hot import (
+    Hot,
+    Views,
+    enveloped,
+    from_quart,
+    key_of,
+    read_json,
+    reply_enveloped,
+    reply_once,
+)
 from econeura_daemon.api.hot import reply as hot_reply
 from econeura_daemon.api.idempotency import Deed
 from econeura_daemon.api.parameters import (
@@ -130,12 +139,12 @@ async def _list_services(on: Services, request: Request) -> server.Response:
         request.context.long_lived()
         together = await on.registry.watch(query, index, wait)
     if together is None:
-        at, data = _rendered(on, query)
+        at, body = _rendered(on, query)
     else:
         if together.rendered is None:
             together.rendered = _rendered(on, query)
-        at, data = together.rendered
-    return hot_reply(on, data, [(INDEX_HEADER.lower().encode(), b"%d" % at)])
+        at, body = together.rendered
+    return reply_enveloped(body, [(INDEX_HEADER.lower().encode(), b"%d" % at)])
 
 
 @lru_cache(maxsize=64)
@@ -148,7 +157,7 @@ def _asked(raw: bytes) -> tuple[Query, int | None, float]:
 def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
     registry = on.registry
     items = b",".join(map(registry.written, registry.find(query)))
-    return registry.index, b'{"items":[%b],"nextCursor":null}' % items
+    return registry.index, enveloped(on, b'{"items":[%b],"nextCursor":null}' % items)
 
 
 @routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The instance.", ref("Service"))})
