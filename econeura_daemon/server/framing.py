@@ -103,7 +103,7 @@ class Framer:
     def _wait_for_head(self, end: int) -> None:
         if not self._buffer or self._buffer == b"\r":
             return
-        refuse_unfinished(self._buffer, end)
+        refuse_unfinished(self._buffer, end, self._searched)
         self._searched = len(self._buffer)
 
     def _first_flaw(self, end: int, found: RefusedError) -> Refusal:

@@ -167,14 +167,16 @@ def forget() -> None:
         memory.clear()
 
 
-def refuse_unfinished(buffer: bytearray, end: int) -> None:
+def refuse_unfinished(buffer: bytearray, end: int, looked_at: int = 0) -> None:
     """Refuse a head by what has arrived of it, if it can be told; ``end``: where it ends, or -1.
 
+    The first ``looked_at`` bytes were looked at before, so a head that comes byte by byte is not read anew for each.
     Raises `RefusedError`.
     """
     if not _FIRST.match(buffer):
         raise RefusedError("malformed-request", "The connection does not speak HTTP/1.1.")
-    if _BARE.search(buffer, 0, end + 4 if end >= 0 else len(buffer)):
+    begin = max(0, looked_at - 1)  # its last byte may have been half of a CRLF
+    if _BARE.search(buffer, begin, end + 4 if end >= 0 else len(buffer)):
         raise RefusedError("malformed-request", "A line of the head does not end with CRLF.")
     size = end if end >= 0 else len(buffer)
     line_end = buffer.find(b"\r\n")

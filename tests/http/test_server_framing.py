@@ -142,6 +142,11 @@ def test_what_is_not_is_refused(raw, expected):
     assert run([bytes([byte]) for byte in raw])[-1].slug == expected
 
 
+def test_a_flaw_is_told_with_the_byte_that_makes_it_one():
+    told = run([b"GET / HTTP/1.1\r\nA: b\r", b"C"])
+    assert [one.slug for one in told] == ["malformed-request"]
+
+
 @pytest.mark.parametrize("raw", BAD_CHUNKS.values(), ids=BAD_CHUNKS)
 def test_bad_chunks_are_refused(raw):
     assert slug(CHUNKED + raw) == "malformed-request"
