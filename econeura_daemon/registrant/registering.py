@@ -16,6 +16,8 @@ from econeura_daemon.registrant.service import Service
 TTL = 30.0
 """Seconds: three heartbeat intervals of the daemon's own."""
 START_TIMEOUT = 5.0
+TTLS = (0.1, 86_400.0)
+"""Seconds: the leases that the daemon grants."""
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.:-]")
 
@@ -72,7 +74,7 @@ async def registered(
 
     The block begins as soon as the instance is registered, and after ``start_timeout`` seconds in any case; 0: at once.
     A daemon that refuses within that time is a `RefusedError`; an address or a token that cannot be right is a
-    `ConfigurationError`.
+    `ConfigurationError`; a ``ttl`` that no daemon grants (0.1 s to a day) is a ValueError.
 
     ``instance_id`` is made of type, host and port if not given: a service that starts anew at its address replaces
     what it left. ``url``, ``token``: else ``ECONEURA_URL``, ``ECONEURA_TOKEN`` or ``ECONEURA_TOKEN_FILE``, else the
@@ -80,6 +82,8 @@ async def registered(
     unhealthy instance is removed. ``transport`` makes what requests go through, for a certificate authority of one's
     own.
     """
+    if not TTLS[0] <= ttl <= TTLS[1]:
+        raise ValueError(f"ttl: expected {TTLS[0]:g} to {TTLS[1]:g} seconds, got {ttl!r}")
     said = {
         "type": service_type,
         "host": host,

@@ -55,7 +55,8 @@ class Service:
         """By the event loop's clock."""
 
     def __repr__(self) -> str:
-        state = "registered" if self.is_registered else f"not registered: {self.last_error}"
+        why = "" if self.last_error is None else f": {self.last_error}"
+        state = "registered" if self.is_registered else f"not registered{why}"
         return f"<Service {self.id} ({self._registration['type']}): {state}>"
 
     @property

@@ -371,3 +371,16 @@ async def test_metadata_that_is_no_json_is_told_before_anything_begins(daemon, a
     with pytest.raises(TypeError, match="not JSON serializable"):
         async with orders(daemon, metadata={"x": object()}):
             raise AssertionError("it must not begin")
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.05, 1e6, float("nan"), float("inf")])
+async def test_a_lease_that_no_daemon_grants_is_told_before_anything_begins(ttl, daemon, autojump_clock):
+    with pytest.raises(ValueError, match=r"^ttl: expected 0\.1 to 86400 seconds, got "):
+        async with orders(daemon, ttl=ttl):
+            raise AssertionError("it begins")
+    assert daemon.asked == []
+
+
+async def test_what_was_not_heard_of_yet_has_no_reason(daemon, autojump_clock):
+    async with orders(daemon, start_timeout=0) as service:
+        assert repr(service) == "<Service orders:127.0.0.1:8080 (orders): not registered>"
