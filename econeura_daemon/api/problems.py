@@ -16,6 +16,7 @@ from econeura_daemon.core.errors import (
     InvalidInputError,
     NotFoundError,
     OutcomeUnknownError,
+    RegistryFullError,
     StoreBusyError,
     StoreError,
     StoreFullError,
@@ -51,6 +52,7 @@ ANSWERS: Mapping[type[Exception], _Answer] = {
     StoreBusyError: _Answer(
         "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", _RETRY_SOON
     ),
+    RegistryFullError: _Answer("store-full"),
     StoreFullError: _Answer("store-full", "No space is left; nothing was stored"),
     StoreError: _Answer(
         "store-unavailable", "The database does not answer as it should; nothing was stored", _RETRY_LATER

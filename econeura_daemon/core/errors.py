@@ -81,6 +81,16 @@ class ConflictError(EconeuraError):
     """The present state does not allow what was asked."""
 
 
+class RegistryFullError(EconeuraError):
+    """The registry holds as many instances as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The registry holds {limit} instances, as many as discovery.max_services allows; "
+            "deregister what is not needed, or raise it"
+        )
+
+
 class StateDirectoryHeldError(EconeuraError):
     """Another daemon holds the state directory; the process exits with 75."""
 

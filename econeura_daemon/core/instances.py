@@ -2,6 +2,7 @@
 
 import enum
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +16,8 @@ HOUR_MS = 3600 * 1000
 DEFAULT_WEIGHT = 100
 MAX_METADATA_BYTES = 16 * 1024
 MAX_ENDPOINTS = 1000
+MAX_ENDPOINTS_LENGTH = 128 * 1024
+"""Characters of all of an instance's endpoints together."""
 RESERVED_TYPES = ("calls", "default", "faults")
 """Path segments of the mesh's own routes, and its section for all types."""
 OWN_ID = "api-main"
@@ -24,7 +27,9 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 check_slug = matching(
     r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"
 )
-_check_id = matching(ID.pattern, "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-'")
+_check_id = matching(
+    ID.pattern, "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', beginning with a letter or digit"
+)
 _check_line = matching(r"[^\x00-\x1f\x7f]{1,128}", "1 to 128 characters, none of them a control character")
 _check_path = matching(
     r"/[\x21-\x7e]{0,1023}", "a path that begins with / and has no blanks, percent-encoded"
@@ -49,6 +54,8 @@ def check_host(_instance: object, _field: object, value: str) -> None:
         raise ValueError("an IPv6 address stands here without brackets")
     if not value or re.search(r"[/?#@]", value):
         raise ValueError(f"expected a name or an address alone, got {shortened(value)!r}")
+    if re.fullmatch(r"[^:]+:[0-9]+", value):
+        raise ValueError(f"expected a host without a port, got {shortened(value)!r}")
     flaw = host_flaw(value)
     if flaw is not None:
         raise ValueError(flaw)
@@ -104,6 +111,17 @@ class EndpointBody:
     requires_auth: bool = False
 
 
+def check_endpoints(value: Sequence[EndpointBody]) -> None:
+    """Return if an instance may say so much of what it offers. Raises ValueError."""
+    if len(value) > MAX_ENDPOINTS:
+        raise ValueError(f"expected 0 to {MAX_ENDPOINTS} items, got {len(value)}")
+    size = sum(len(one.method) + len(one.endpoint) + len(one.description) for one in value)
+    if size > MAX_ENDPOINTS_LENGTH:
+        raise ValueError(
+            f"expected at most {MAX_ENDPOINTS_LENGTH} characters in all of the endpoints, got {size}"
+        )
+
+
 @attrs.frozen(kw_only=True)
 class InstanceBody:
     """What everybody may say of an instance."""
@@ -119,4 +137,6 @@ class InstanceBody:
     metadata: dict[str, Any] = attrs.field(factory=dict, validator=_check_metadata)
     weight: int = attrs.field(default=DEFAULT_WEIGHT, validator=between(1, 10_000))
     check: CheckBody | None = None
-    endpoints: tuple[EndpointBody, ...] = attrs.field(default=(), validator=length(0, MAX_ENDPOINTS))
+    endpoints: tuple[EndpointBody, ...] = attrs.field(
+        default=(), validator=lambda _instance, _field, value: check_endpoints(value)
+    )

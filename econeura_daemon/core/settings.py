@@ -181,6 +181,8 @@ class DiscoverySettings:
     """Of the daemon's own registration, whose lease lasts three of them; preserve mode counts in it."""
     health_check_interval_ms: int = attrs.field(default=30 * SECOND, validator=between(100, HOUR))
     """Between two probes of an instance that does not say its own."""
+    max_services: int = attrs.field(default=20_000, validator=between(1, 1_000_000))
+    """Instances that the registry holds; what the configuration declares is let in beyond it."""
     max_probes: int = attrs.field(default=256, validator=between(1, 10_000))
     """Probes that run at once."""
     resolve_interval_ms: int = attrs.field(default=30 * SECOND, validator=between(100, HOUR))

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from econeura_daemon.core.clock import Clock, from_ms
-from econeura_daemon.core.errors import ConflictError, NotFoundError
+from econeura_daemon.core.errors import ConflictError, NotFoundError, RegistryFullError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, EventLog
 from econeura_daemon.registry import store as sql
@@ -84,12 +84,16 @@ class Book:
         now: int,
         *,
         is_static: bool = False,
+        limit: int | None = None,
     ) -> Registered:
-        """Enter an instance, or replace the one of its id.
+        """Enter an instance, or replace the one of its id. ``limit``: instances beyond which no other one is let in.
 
-        Raises `ConflictError` where a registrant would replace one that the configuration declares.
+        Raises `ConflictError` where a registrant would replace one that the configuration declares,
+        `RegistryFullError`.
         """
         before = self._instances.get(registration.id)
+        if before is None and limit is not None and len(self._instances) >= limit:
+            raise RegistryFullError(limit)
         if before is not None and not is_static:
             _refuse_if_static(before)
         health = Health()
@@ -264,4 +268,6 @@ class Book:
 
 def _refuse_if_static(instance: Instance) -> None:
     if instance.is_static:
-        raise ConflictError(f"The service {instance.id!r} is declared in the configuration")
+        raise ConflictError(
+            f"The service {instance.id!r} is declared in the configuration ([[services]]): change it there"
+        )

@@ -219,20 +219,26 @@ class Registry:
     async def register(self, command: RegisterService, also: Also | None = None) -> Registered:
         """Enter an instance, or replace the one of its id; ``also`` runs in the same transaction.
 
-        Raises `ConflictError` if the configuration declares the id.
+        Raises `ConflictError` if the configuration declares the id, `RegistryFullError`.
         """
         made = new_id("svc", self._clock.now(), self._rng)
         registration = command.registration(made, self._settings.health_check_interval_ms)
-        return await self.enter(registration, endpoints_of(command.endpoints), also=also)
+        limit = self._settings.max_services
+        return await self.enter(registration, endpoints_of(command.endpoints), also=also, limit=limit)
 
     async def enter(
-        self, registration: Registration, endpoints: tuple[Endpoint, ...] = (), *, also: Also | None = None
+        self,
+        registration: Registration,
+        endpoints: tuple[Endpoint, ...] = (),
+        *,
+        also: Also | None = None,
+        limit: int | None = None,
     ) -> Registered:
-        """Enter a registration as it is. Raises as `register` does."""
+        """Enter a registration as it is; ``limit``: see `Book.register`. Raises as `register` does."""
         now = to_ms(self._clock.now())
 
         def work(connection: Connection) -> Registered:
-            registered = self._book.register(connection, registration, endpoints, now)
+            registered = self._book.register(connection, registration, endpoints, now, limit=limit)
             if also is not None:
                 also(connection, registered)
             return registered

@@ -238,3 +238,57 @@ async def test_those_who_wake_together_are_answered_with_one_body_and_not_with_c
         await world.post("/v1/services", SERVICE)
     assert b'"w-1"' in bodies[0]
     assert all(body is bodies[0] for body in bodies)
+
+
+async def test_a_full_registry_refuses_another_instance_and_says_what_to_do():
+    settings = Settings(discovery=DiscoverySettings(max_services=2))
+    async with open_inline_store() as store, open_world(store, settings=settings) as world:
+        for key in ("w-1", "w-2"):
+            assert (await world.post("/v1/services", {**SERVICE, "id": key})).status_code == 201
+        answer = await world.post("/v1/services", {**SERVICE, "id": "w-3"})
+        assert (answer.status_code, answer.json()["type"]) == (507, "/problems/store-full")
+        assert answer.json()["detail"] == (
+            "The registry holds 2 instances, as many as discovery.max_services allows; "
+            "deregister what is not needed, or raise it"
+        )
+        assert (await world.post("/v1/services", {**SERVICE, "id": "w-1"})).status_code == 200
+        await world.client.delete("/v1/services/w-2")
+        assert (await world.post("/v1/services", {**SERVICE, "id": "w-3"})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "message"),
+    [
+        ([{"endpoint": "/a"}] * 1001, "expected 0 to 1000 items, got 1001"),
+        (
+            [{"endpoint": "/a", "description": "d" * 1000}] * 131,
+            "expected at most 131072 characters in all of the endpoints, got 131655",
+        ),
+    ],
+)
+async def test_an_instance_says_only_so_much_of_what_it_offers(world, endpoints, message):
+    answer = await world.post("/v1/services", {**SERVICE, "endpoints": endpoints})
+    assert answer.json()["details"] == [{"path": "$.endpoints", "message": message}]
+    assert (await world.post("/v1/services", SERVICE)).status_code == 201
+    answer = await world.client.put("/v1/services/w-1/endpoints", json=endpoints)
+    assert (answer.status_code, answer.json()["details"]) == (400, [{"path": "$", "message": message}])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "host",
+            "db.example:80",
+            "expected a host without a port, got 'db.example:80'",
+        ),
+        (
+            "id",
+            "-a",
+            "expected 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', beginning with a letter or digit, got '-a'",
+        ),
+    ],
+)
+async def test_a_flaw_says_what_to_write_instead(world, field, value, message):
+    answer = await world.post("/v1/services", {**SERVICE, field: value})
+    assert answer.json()["details"] == [{"path": f"$.{field}", "message": message}]

@@ -29,7 +29,9 @@ async def test_changing_one_is_a_conflict_that_says_why(world, autojump_clock, m
     before = (await world.client.get("/v1/services/db-1")).json()["data"]
     answer = await world.client.request(method, path, json=body)
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/conflict")
-    assert answer.json()["detail"] == "The service 'db-1' is declared in the configuration"
+    assert answer.json()["detail"] == (
+        "The service 'db-1' is declared in the configuration ([[services]]): change it there"
+    )
     assert (await world.client.get("/v1/services/db-1")).json()["data"] == before
 
 

@@ -130,7 +130,10 @@ def test_an_id_that_is_not_given_is_made_of_what_does_not_change(host, key):
         ),
         ("[discovery]\nservice_type = 'default'", "e.toml:2: discovery.service_type: 'default' is reserved"),
         ("[workers]\nservice_type = 'calls'", "e.toml:2: workers.service_type: 'calls' is reserved"),
-        ("[discovery]\nadvertised_host = 'a:1'", "e.toml:2: discovery.advertised_host: the host 'a:1' is an"),
+        (
+            "[discovery]\nadvertised_host = 'a:1'",
+            "e.toml:2: discovery.advertised_host: expected a host without a port, got 'a:1'",
+        ),
         (
             "[discovery]\nheartbeat_interval_ms = 99",
             "e.toml:2: discovery.heartbeat_interval_ms: expected 100 to",

@@ -42,7 +42,8 @@ from econeura_daemon.api.schemas import (
     whole_list_of,
 )
 from econeura_daemon.api.services import Services, services
-from econeura_daemon.core.instances import EndpointBody
+from econeura_daemon.core.errors import InvalidInputError
+from econeura_daemon.core.instances import EndpointBody, check_endpoints
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.registry import Query, Registered, RegisterService
 from econeura_daemon.registry.model import Instance, Status
@@ -259,6 +260,10 @@ async def get_endpoints(key: str) -> Response:
 async def put_endpoints(key: str) -> Response:
     """Replace the routes that an instance offers."""
     bodies: tuple[EndpointBody, ...] = await read_body(tuple[EndpointBody, ...])
+    try:
+        check_endpoints(bodies)
+    except ValueError as error:
+        raise InvalidInputError.at("$", str(error)) from None
     instance = await services().registry.put_endpoints(key, bodies)
     return reply(_offered(instance))
 
