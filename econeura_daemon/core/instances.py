@@ -14,6 +14,8 @@ from econeura_daemon.core.validators import Validator, between, each, length, ma
 
 HOUR_MS = 3600 * 1000
 DEFAULT_WEIGHT = 100
+MAX_PROBE_MS = 60_000
+"""Of one probe: while it waits it holds one of `discovery.max_probes`, and others wait behind it."""
 MAX_METADATA_BYTES = 16 * 1024
 MAX_ENDPOINTS = 1000
 MAX_ENDPOINTS_LENGTH = 128 * 1024
@@ -94,7 +96,7 @@ class CheckBody:
     kind: CheckKind = CheckKind.HTTP
     path: str = attrs.field(default="/health", validator=_check_path)
     interval_ms: int | None = attrs.field(default=None, validator=optional(between(100, HOUR_MS)))
-    timeout_ms: int = attrs.field(default=5_000, validator=between(10, HOUR_MS))
+    timeout_ms: int = attrs.field(default=5_000, validator=between(10, MAX_PROBE_MS))
     unhealthy_after: int = attrs.field(default=3, validator=between(1, 100))
     healthy_after: int = attrs.field(default=2, validator=between(1, 100))
 
