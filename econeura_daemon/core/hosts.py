@@ -21,7 +21,7 @@ def host_flaw(host: str, *, in_brackets: bool = False) -> str | None:
         return f"a host name has at most {_MAX_NAME} characters, this one has {len(host)}"
     try:
         name = ascii_host(host)
-        if "xn--" in name:
+        if "xn--" in name.lower():
             idna.decode(name)
     except (idna.IDNAError, UnicodeError) as error:
         return f"the host {host!r} is no internationalized name (IDNA 2008): {error}"

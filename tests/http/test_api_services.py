@@ -277,6 +277,7 @@ async def test_an_instance_says_only_so_much_of_what_it_offers(world, endpoints,
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("check.timeoutMs", 60_001, "expected 10 to 60000, got the number 60001"),
         (
             "host",
             "db.example:80",
@@ -290,5 +291,6 @@ async def test_an_instance_says_only_so_much_of_what_it_offers(world, endpoints,
     ],
 )
 async def test_a_flaw_says_what_to_write_instead(world, field, value, message):
-    answer = await world.post("/v1/services", {**SERVICE, field: value})
+    key, _, inner = field.partition(".")
+    answer = await world.post("/v1/services", {**SERVICE, key: {inner: value} if inner else value})
     assert answer.json()["details"] == [{"path": f"$.{field}", "message": message}]

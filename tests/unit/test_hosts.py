@@ -23,6 +23,7 @@ def test_a_name_or_an_address_is_a_host(host):
         (".".join(["ü"] * 40), "Domain too long"),
         ("a b", "'a b' is no part of a host name"),
         ("xn--a", "no internationalized name"),
+        ("XN--A", "no internationalized name"),
         ("-ü", "no internationalized name"),
         ("127.1", "an address in an unusual form"),
         ("0x7f000001", "an address in an unusual form"),
