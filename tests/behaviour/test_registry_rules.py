@@ -196,6 +196,31 @@ async def test_few_leases_that_run_out_are_no_reason_to_doubt(autojump_clock, dy
         assert [rig.status(str(number)) for number in range(dying)] == ["unhealthy"] * dying
 
 
+@pytest.mark.parametrize(
+    ("expiring", "leases", "is_active"),
+    [
+        (3, 20, False),
+        (3, 19, True),
+        (2, 5, False),
+        (3, 5, True),
+        (4, 4, False),
+        (15, 100, False),
+        (16, 100, True),
+    ],
+)
+def test_preserve_mode_begins_above_15_percent_with_three_of_five_within_one_interval(
+    expiring, leases, is_active
+):
+    at_once = Preserve(10).expire(0.0, expiring, leases - expiring)
+    assert at_once.active(0) is is_active
+    one_by_one, apart = Preserve(10), Preserve(10)
+    for number in range(expiring):
+        one_by_one = one_by_one.expire(number / 10, 1, leases - number - 1)
+        apart = apart.expire(number * 10.0, 1, leases - number - 1)
+    assert one_by_one.active(expiring / 10) is is_active
+    assert not apart.active(expiring * 10)
+
+
 async def test_leases_that_are_kept_do_not_make_those_that_run_out_look_few(autojump_clock):
     async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
         for number in range(45):
