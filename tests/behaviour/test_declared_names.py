@@ -87,6 +87,17 @@ async def test_a_look_up_that_fails_keeps_what_is_known_and_says_so(autojump_clo
         assert "the name 'web.example' is resolved again" in caplog.messages
 
 
+async def test_of_a_name_with_very_many_addresses_256_are_used_which_the_log_tells(autojump_clock, caplog):
+    names = Names(web_example=[f"10.0.{one >> 8}.{one & 255}" for one in range(300)])
+    async with opened(NAMED, resolve=names) as (_, rig, _declared):
+        await trio.sleep(1)
+        first = hosts(rig)
+        await trio.sleep(60)
+        assert hosts(rig) == first, "and they are the same ones each time"
+    assert len(first) == 256
+    assert "the name 'web.example' has 300 addresses: 256 are used" in caplog.messages
+
+
 async def test_a_restart_without_a_resolver_goes_on_with_what_was_known(autojump_clock):
     clock = TrioClock()
     async with open_inline_store() as store:

@@ -98,6 +98,45 @@ async def test_a_restart_grants_a_lease_of_grace_and_the_index_goes_on(autojump_
             assert rig.status("a") == "unhealthy"
 
 
+async def test_after_a_restart_what_had_run_out_has_run_out_until_it_is_heard_of(autojump_clock):
+    clock = TrioClock()
+    async with open_inline_store() as store:
+        async with open_rig(store, clock) as rig:
+            await rig.register("a", ttl_ms=30_000)
+            await trio.sleep(31)
+        async with open_rig(store, clock) as rig:
+            await trio.sleep(1)
+            assert rig.status("a") == "unhealthy"
+            rig.registry.renew("a")
+            await trio.sleep(1)
+            assert rig.status("a") == "healthy"
+
+
+async def test_what_was_found_out_just_before_the_end_is_there_after_a_restart(autojump_clock):
+    clock = TrioClock()
+    async with open_inline_store() as store:
+        async with open_rig(store, clock) as rig:
+            one = await rig.register("a", ttl_ms=30_000)
+            rig.registry.settler.want("a", one.generation, expired=True)
+        async with open_rig(store, clock) as rig:
+            assert rig.status("a") == "unhealthy"
+
+
+async def test_a_restart_ends_preserve_mode_and_what_it_kept_has_a_lease_like_all_others(autojump_clock):
+    clock = TrioClock()
+    async with open_inline_store() as store:
+        async with open_rig(store, clock) as rig:
+            for number in range(5):
+                await rig.register(str(number), ttl_ms=30_000)
+            await trio.sleep(31)
+            assert rig.registry.get("0").health.stale
+        async with open_rig(store, clock) as rig:
+            assert not rig.registry.leases.preserve_mode()
+            await trio.sleep(1)
+            assert not rig.registry.get("0").health.stale
+            assert rig.statuses() == {"healthy"}
+
+
 async def test_a_watcher_wakes_for_its_own_list_and_for_nothing_else(autojump_clock):
     async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
         await rig.register("a", ttl_ms=3_600_000)

@@ -147,6 +147,42 @@ async def test_one_that_was_unhealthy_for_long_enough_without_a_break_is_removed
     }
 
 
+async def test_what_else_changes_of_an_unhealthy_one_does_not_put_its_removal_off(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock(), switched({"a": False})) as rig:
+        await rig.register("a", check=CHECK, deregister_after_ms=60_000)
+        await trio.sleep(50)
+        await rig.registry.put_endpoints("a", (ENDPOINT,))
+        await trio.sleep(12)
+        assert rig.ids() == []
+
+
+async def test_a_removal_that_is_being_written_spares_who_became_well_or_registered_anew(autojump_clock):
+    well = {"a": True, "b": False}
+    async with open_inline_store() as store, open_rig(store, TrioClock(), switched(well)) as rig:
+        first = {key: await rig.register(key, check=CHECK) for key in well}
+        await trio.sleep(5)
+        again = await rig.register("b", check=CHECK)
+        assert again.status == "unhealthy", "its address is the same"
+        for key, instance in first.items():
+            rig.registry.settler.want_removed(key, instance.generation, "late")
+        await trio.sleep(1)
+        assert rig.ids() == ["a", "b"]
+        rig.registry.settler.want_removed("b", again.generation, "in time")
+        await trio.sleep(1)
+        assert rig.ids() == ["a"]
+
+
+async def test_endpoints_that_are_what_they_were_are_no_news(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        await rig.register("a", ttl_ms=30_000)
+        indexes = []
+        for endpoints in ((ENDPOINT,), (ENDPOINT,), (), ()):
+            await rig.registry.put_endpoints("a", endpoints)
+            indexes.append(rig.registry.index)
+        assert [index - indexes[0] for index in indexes] == [0, 0, 1, 1]
+        assert len(await rig.events("service.endpoints_registered")) == 2
+
+
 async def test_deregistering_one_touches_no_other(autojump_clock):
     async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
         for key in "abcd":

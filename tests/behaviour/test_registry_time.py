@@ -84,6 +84,17 @@ async def test_heartbeats_that_lay_in_the_sockets_while_our_loop_was_busy_are_he
         assert not rig.registry.leases.preserve_mode()
 
 
+async def test_who_was_heard_after_one_delay_is_waited_for_after_the_next(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock(), unwell) as rig:
+        await rig.register("a", ttl_ms=200)
+        for _ in range(3):
+            await trio.sleep(0.1)
+            autojump_clock.jump(0.5)
+            await trio.sleep(0.05)
+            assert rig.status("a") == "healthy"
+            rig.registry.renew("a")
+
+
 async def test_a_loop_that_is_late_all_the_time_expires_a_dead_lease_all_the_same(autojump_clock):
     async with open_inline_store() as store, open_rig(store, TrioClock(), unwell) as rig:
         await rig.register("dead", ttl_ms=500)

@@ -149,6 +149,44 @@ async def test_an_unknown_id_is_a_404_that_names_it(world):
         assert "gone" in answer.json()["detail"]
 
 
+async def test_a_list_is_ordered_by_id_and_chosen_by_type_status_and_tag(world, autojump_clock):
+    for key, type_, tags in (("c", "web", ["x", "y"]), ("a", "web", ["x"]), ("b", "db", ["y"])):
+        body = {"id": key, "type": type_, "host": "h", "port": 1, "tags": tags, "ttlMs": 3_600_000}
+        await world.post("/v1/services", body)
+    await world.client.put("/v1/services/c/drain")
+    for query, expected in (
+        ("", "abc"),
+        ("type=web", "ac"),
+        ("type=web&status=healthy", "a"),
+        ("tag=y", "bc"),
+        ("tag=y&status=draining&type=web", "c"),
+        ("type=none", ""),
+    ):
+        data = (await world.client.get(f"/v1/services?{query}")).json()["data"]
+        assert ("".join(one["id"] for one in data["items"]), data["nextCursor"]) == (expected, None), query
+
+
+async def test_endpoints_are_found_over_all_instances_by_words_method_and_type(world):
+    offered = {
+        "w-1": ("workers", [("POST", "/emails/process", "Process one E-Mail"), ("GET", "/emails", "List")]),
+        "d-1": ("db", [("GET", "/tables", "List all tables")]),
+    }
+    for key, (type_, endpoints) in offered.items():
+        said = [{"method": how, "endpoint": path, "description": what} for how, path, what in endpoints]
+        await world.post("/v1/services", {**SERVICE, "id": key, "type": type_, "endpoints": said})
+    for query, expected in (
+        ("", ["/tables", "/emails/process", "/emails"]),
+        ("method=get", ["/tables", "/emails"]),
+        ("description=LIST", ["/tables", "/emails"]),
+        ("description=e-mail", ["/emails/process"]),
+        ("type=workers", ["/emails/process", "/emails"]),
+        ("type=workers&method=GET&description=list", ["/emails"]),
+        ("type=db&method=POST", []),
+    ):
+        items = (await world.client.get(f"/v1/endpoints?{query}")).json()["data"]["items"]
+        assert [one["endpoint"] for one in items] == expected, query
+
+
 async def test_what_befalls_an_instance_is_owed_to_subscriptions_like_any_other_event(world, autojump_clock):
     subscribed = {"url": "https://r.example/", "events": ["service.status_changed", "service.deregistered"]}
     assert (await world.post("/v1/webhooks/subscriptions", subscribed)).status_code == 201
