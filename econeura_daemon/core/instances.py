@@ -58,7 +58,7 @@ def check_host(_instance: object, _field: object, value: str) -> None:
         raise ValueError(f"expected a name or an address alone, got {shortened(value)!r}")
     if re.fullmatch(r"[^:]+:[0-9]+", value):
         raise ValueError(f"expected a host without a port, got {shortened(value)!r}")
-    flaw = host_flaw(value)
+    flaw = host_flaw(value.lower())  # it is registered so: IDNA 2008 knows no capitals
     if flaw is not None:
         raise ValueError(flaw)
 

@@ -12,6 +12,7 @@ from econeura_daemon._version import VERSION
 from econeura_daemon.api.app import ROUTES
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import NotFoundError, StoreError
+from econeura_daemon.core.hosts import ascii_host
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.instances import OWN_ID
 from econeura_daemon.core.settings import DiscoverySettings
@@ -45,11 +46,12 @@ class Itself:
         url = next((urlsplit(url) for url in urls if url.startswith("http")), None)
         if url is None or url.hostname is None or url.port is None:
             return None
+        host = self._settings.advertised_host or _ANYWHERE.get(url.hostname, url.hostname)
         return Registration(
             id=OWN_ID,
             name=NAME,
             type=self._settings.service_type,
-            host=self._settings.advertised_host or _ANYWHERE.get(url.hostname, url.hostname),
+            host=ascii_host(host.lower()),
             port=url.port,
             scheme=url.scheme,
             version=VERSION,

@@ -46,6 +46,7 @@ async def beating(rig, urls=URLS, settings=DEFAULTS):
         (["http://0.0.0.0:3001"], {}, ("http", "127.0.0.1", 3001)),
         (["http://[::]:3001"], {}, ("http", "::1", 3001)),
         (["http://0.0.0.0:3001"], {"advertised_host": "d.example"}, ("http", "d.example", 3001)),
+        (URLS, {"advertised_host": "Bücher.Example"}, ("http", "xn--bcher-kva.example", 3001)),
         (["unix:/run/e.sock"], {}, None),
         (["unix:/run/e.sock"], {"advertised_host": "d.example"}, None),
         ([], {}, None),
@@ -84,6 +85,8 @@ async def test_it_is_registered_with_what_it_offers_and_keeps_its_lease(autojump
         assert (shown["version"], shown["status"]) == (VERSION, "healthy")
         offered = {(one.method, one.endpoint) for one in rig.registry.get("api-main").endpoints}
         assert offered == {(route.method, route.path) for route in ROUTES}
+        is_open = {one.endpoint for one in rig.registry.get("api-main").endpoints if not one.requires_auth}
+        assert is_open == {"/livez", "/readyz"}
         await trio.sleep(3600)
         assert rig.status("api-main") == "healthy"
         assert await rig.events() == ["service.registered", "service.endpoints_registered"]

@@ -149,6 +149,15 @@ async def test_an_unknown_id_is_a_404_that_names_it(world):
         assert "gone" in answer.json()["detail"]
 
 
+async def test_what_was_said_twice_or_in_another_spelling_is_shown_once_and_in_one(world):
+    twice = [{"endpoint": "/x", "description": "first"}, {"endpoint": "/x", "description": "last"}]
+    said = {**SERVICE, "host": "Bücher.Example", "tags": ["b", "a", "b"], "endpoints": twice}
+    shown = (await world.post("/v1/services", said)).json()["data"]
+    assert (shown["host"], shown["tags"]) == ("xn--bcher-kva.example", ["b", "a"])
+    assert [one["description"] for one in shown["endpoints"]] == ["last"]
+    assert shown["name"] == shown["id"] == "w-1"
+
+
 async def test_a_list_is_ordered_by_id_and_chosen_by_type_status_and_tag(world, autojump_clock):
     for key, type_, tags in (("c", "web", ["x", "y"]), ("a", "web", ["x"]), ("b", "db", ["y"])):
         body = {"id": key, "type": type_, "host": "h", "port": 1, "tags": tags, "ttlMs": 3_600_000}
