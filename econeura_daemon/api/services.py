@@ -7,6 +7,7 @@ import trio
 from quart import current_app
 
 from econeura_daemon.api.idempotency import IdempotencyKeys
+from econeura_daemon.api.lists import Lists
 from econeura_daemon.api.paging import Cursors
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import SwitchedOffError
@@ -47,6 +48,7 @@ class Services:
     metrics: Metrics
     cursors: Cursors = attrs.field(init=False)
     keys: IdempotencyKeys = attrs.field(init=False)
+    lists: Lists = attrs.field(init=False, factory=Lists)
     started: float = attrs.field(init=False, factory=trio.current_time)
     """By Trio's clock, in seconds."""
 

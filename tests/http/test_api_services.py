@@ -341,3 +341,24 @@ async def test_a_flaw_says_what_to_write_instead(world, field, value, message):
     key, _, inner = field.partition(".")
     answer = await world.post("/v1/services", {**SERVICE, key: {inner: value} if inner else value})
     assert answer.json()["details"] == [{"path": f"$.{field}", "message": message}]
+
+
+async def test_a_crowd_that_asks_in_one_moment_is_answered_with_one_list_until_something_changes(
+    world, autojump_clock
+):
+    view = HOT["GET", "/v1/services"].view
+
+    async def body():
+        context, peer = RequestContext(request_id="r", peer="test"), Peer("test", is_local=True)
+        asked = Request("GET", "/v1/services", [], {}, peer, None, context, b"", b"type=workers")
+        return (await view(world.services, asked)).body
+
+    await world.post("/v1/services", {**SERVICE, "ttlMs": 3_600_000})
+    first = await body()
+    assert await body() is first
+    await world.post("/v1/services", {**SERVICE, "id": "w-2", "ttlMs": 3_600_000})
+    second = await body()
+    assert b'"w-2"' in second
+    await world.client.put("/v1/services/w-2/heartbeat")
+    await trio.sleep(0.6)
+    assert await body() != second

@@ -1,6 +1,6 @@
 """Service discovery: who is there, how they are, and word when that changes."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from quart import Response
@@ -140,12 +140,17 @@ async def _list_services(on: Services, request: Request) -> server.Response:
         request.context.long_lived()
         together = await on.registry.watch(query, index, wait)
     if together is None:
-        at, body = _rendered(on, query)
+        at, body = on.lists.of(on.registry, query, partial(_written, on))
     else:
         if together.rendered is None:
-            together.rendered = _rendered(on, query)
+            together.rendered = on.lists.of(on.registry, query, partial(_written, on))
         at, body = together.rendered
     return reply_enveloped(body, [(INDEX_HEADER.lower().encode(), b"%d" % at)])
+
+
+def _written(on: Services, query: Query) -> bytes:
+    items = b",".join(map(on.registry.written, on.registry.find(query)))
+    return enveloped(on, b'{"items":[%b],"nextCursor":null}' % items)
 
 
 @lru_cache(maxsize=64)
@@ -153,12 +158,6 @@ def _asked(raw: bytes) -> tuple[Query, int | None, float]:
     """Read a query string; those who woke together come back with the same one."""
     asked = parse_query(raw, _LIST_QUERY)
     return Query(asked[SERVICE_TYPE], asked[SERVICE_STATUS], asked[TAG]), asked[INDEX], asked[WAIT]
-
-
-def _rendered(on: Services, query: Query) -> tuple[int, bytes]:
-    registry = on.registry
-    items = b",".join(map(registry.written, registry.find(query)))
-    return registry.index, enveloped(on, b'{"items":[%b],"nextCursor":null}' % items)
 
 
 @routes.add("GET", _ONE, scope=Scope.READ, answers={200: Answered("The instance.", ref("Service"))})
