@@ -38,8 +38,12 @@ def giving(*answers, requests=None):
     return serve
 
 
-async def probe_at(port, *, host="127.0.0.1", scheme="http", resolve=None, make_context=None, **check):
-    said = Registration(id="a", name="a", type="web", host=host, port=port, scheme=scheme)
+async def probe_at(
+    port, *, host="127.0.0.1", scheme="http", server_name=None, resolve=None, make_context=None, **check
+):
+    said = Registration(
+        id="a", name="a", type="web", host=host, port=port, scheme=scheme, server_name=server_name
+    )
     async with open_probe_client(resolve=resolve, make_context=make_context) as client:
         with trio.fail_after(10):
             return await client.probe(said, Check(**{"timeout_ms": 5_000, **check}))
@@ -177,6 +181,18 @@ async def test_an_endless_body_is_read_to_64_kib_and_4_are_kept():
     assert sent < 8 << 20, "what the sockets' buffers hold, and no more"
 
 
+@pytest.mark.parametrize(
+    ("kib", "expected"), [(66, ("pass", "HTTP 200")), (60, ("fail", "no answer within 300 ms"))]
+)
+async def test_of_a_long_answer_64_kib_are_waited_for(kib, expected):
+    async def stuck(stream):
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * kib * 1024)
+        await stream.receive_some(1)
+
+    assert told(await probe(stuck, timeout_ms=300 if kib < 64 else 5000)) == expected
+
+
 async def test_an_endless_head_fails():
     async def endless(stream):
         await stream.receive_some(65536)
@@ -269,6 +285,15 @@ async def test_https_is_probed_under_tls_and_the_certificate_is_verified():
     other = await probe(giving(answer(200)), context=server_context("other.example"), **there)
     assert not other.passed
     assert "certificate does not verify" in other.detail
+
+
+async def test_an_address_that_was_found_for_a_name_is_asked_for_the_name():
+    requests = []
+    found = {"scheme": "https", "server_name": "web.example", "make_context": trusting}
+    serve = giving(answer(200), requests=requests)
+    result = await probe(serve, context=server_context("web.example"), **found)
+    assert told(result) == ("pass", "HTTP 200")
+    assert "\r\nHost: web.example:" in requests[0]
 
 
 async def test_an_answer_under_tls_that_ends_without_its_last_word_counts_by_its_status():

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from econeura_daemon.core.instances import CheckBody
+from econeura_daemon.registry import Timer, Timers
 from tests.support.clocks import TrioClock
 from tests.support.inline_store import open_inline_store
 from tests.support.registry_rig import FAIL, PASS, open_rig
@@ -146,3 +147,18 @@ async def test_a_probe_that_fails_because_our_own_loop_stood_still_says_nothing_
         await trio.sleep(150)
         assert rig.status("a") == "healthy"
         assert await rig.events("service.status_changed") == ["service.status_changed"]
+
+
+async def test_a_bug_in_what_one_timer_does_keeps_no_other_from_its_time(autojump_clock, caplog):
+    timers, fired = Timers(), []
+
+    def broken(_now):
+        raise ZeroDivisionError
+
+    began = trio.current_time()
+    for seconds, fire in ((1, broken), (1, fired.append), (2, fired.append)):
+        timers.set(Timer(fire), began + seconds)
+    with trio.move_on_after(5):
+        await timers.run()
+    assert [time - began for time in fired] == [1, 2]
+    assert "a timer failed" in caplog.text
