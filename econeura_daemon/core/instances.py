@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from econeura_daemon.core.hosts import host_flaw
-from econeura_daemon.core.jsons import dumps, loads
+from econeura_daemon.core.jsons import MAX_DEPTH, dumps, loads
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import Validator, between, each, length, matching, optional
 
@@ -70,7 +70,8 @@ def _check_metadata(_instance: object, _field: object, value: dict[str, Any]) ->
         raise ValueError(f"cannot be written as JSON: {error}") from None
     if len(written) > MAX_METADATA_BYTES:
         raise ValueError(f"expected at most {MAX_METADATA_BYTES} bytes of JSON, got {len(written)}")
-    if value and loads(written) != value:
+    # It is read again as a part of what is registered, one level down.
+    if value and loads(written, max_depth=MAX_DEPTH - 1) != value:
         raise ValueError("expected what JSON can hold: no dates, no times, neither nan nor inf")
 
 

@@ -287,6 +287,16 @@ async def test_those_who_wake_together_are_answered_with_one_body_and_not_with_c
     assert all(body is bodies[0] for body in bodies)
 
 
+async def test_the_deepest_metadata_that_is_taken_is_read_again_after_a_restart(world):
+    deepest = {}
+    for _ in range(62):
+        deepest = {"a": deepest}
+    assert (await world.post("/v1/services", {**SERVICE, "metadata": deepest})).status_code == 201
+    assert (await world.post("/v1/services", {**SERVICE, "metadata": {"a": deepest}})).status_code == 400
+    await world.services.registry.load()
+    assert world.services.registry.get("w-1").registration.metadata == deepest
+
+
 async def test_a_full_registry_refuses_another_instance_and_says_what_to_do():
     settings = Settings(discovery=DiscoverySettings(max_services=2))
     async with open_inline_store() as store, open_world(store, settings=settings) as world:

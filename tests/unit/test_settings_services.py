@@ -93,6 +93,10 @@ def test_an_id_that_is_not_given_is_made_of_what_does_not_change(host, key):
             f"{LEAST}metadata = {{d = 2026-01-01}}",
             "e.toml:5: services[0].metadata: expected what JSON can hold",
         ),
+        (
+            f"{LEAST}metadata = {'{a=' * 64}1{'}' * 64}",
+            "e.toml:5: services[0].metadata: nested deeper than 63 levels",
+        ),
         (f"{LEAST}metadata.n = nan", "e.toml:5: services[0].metadata: expected what JSON can hold"),
         (f"{LEAST}weight = 0", "e.toml:5: services[0].weight: expected 1 to 10000, got the number 0"),
         (
