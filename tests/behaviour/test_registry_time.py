@@ -162,3 +162,16 @@ async def test_a_bug_in_what_one_timer_does_keeps_no_other_from_its_time(autojum
         await timers.run()
     assert [time - began for time in fired] == [1, 2]
     assert "a timer failed" in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(2, "healthy"), (100, "unhealthy")])
+async def test_a_stall_gives_another_chance_to_who_ran_out_just_before_and_to_nobody_else(
+    autojump_clock, seconds, status
+):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        await rig.register("a", ttl_ms=30_000)
+        await trio.sleep(30 + seconds)
+        assert rig.status("a") == "unhealthy"
+        autojump_clock.jump(5)
+        await trio.sleep(3)
+        assert (rig.status("a"), rig.registry.get("a").health.stale) == (status, status == "healthy")
