@@ -235,9 +235,7 @@ class Leases:
                 self.probe_now(lease.instance, partial(self._judge_gone, lease))
 
     def _keep(self, lease: Lease, now: float) -> None:
-        assert lease.ttl is not None
-        self._timers.set(lease.timer, now + lease.ttl)
-        self._enter(lease, _State.KEPT)
+        self._prolong(lease, now)
         self.probe_now(lease.instance, partial(self._judge_kept, lease))
 
     def _expire(self, lease: Lease, now: float) -> None:
@@ -253,9 +251,14 @@ class Leases:
             self._expire(lease, trio.current_time())
 
     def _judge_gone(self, lease: Lease, passed: bool) -> None:  # noqa: FBT001 - a probe's answer
-        if lease.state is _State.EXPIRED and passed and lease.ttl is not None:
-            self._timers.set(lease.timer, trio.current_time() + lease.ttl)
-            self._enter(lease, _State.KEPT)
+        if lease.state is _State.EXPIRED and passed:
+            self._prolong(lease, trio.current_time())
+
+    def _prolong(self, lease: Lease, now: float) -> None:
+        """Let a lease that ran out last once more, however long it is not beyond the mode's longest time."""
+        assert lease.ttl is not None
+        self._timers.set(lease.timer, min(now + lease.ttl, self.preserve.latest_end))
+        self._enter(lease, _State.KEPT)
 
     def _enter(self, lease: Lease, state: _State) -> None:
         self._live += (state is _State.LIVE) - (lease.state is _State.LIVE)

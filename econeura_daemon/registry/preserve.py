@@ -37,7 +37,12 @@ class Preserve:
     @property
     def ends_at(self) -> float:
         """When it ends if nothing more happens."""
-        return min(self.abnormal_at + NORMAL_INTERVALS * self.interval, self.entered_at + LONGEST)
+        return min(self.abnormal_at + NORMAL_INTERVALS * self.interval, self.latest_end)
+
+    @property
+    def latest_end(self) -> float:
+        """When it ends whatever happens."""
+        return self.entered_at + LONGEST
 
     def expire(self, now: float, expiring: int, live: int) -> "Preserve":
         """Note that ``expiring`` leases ran out just now, which leaves ``live``."""

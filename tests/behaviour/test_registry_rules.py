@@ -219,6 +219,23 @@ async def test_preserve_mode_keeps_who_answers_says_so_and_ends_for_all(autojump
         assert [key for key in well if rig.status(key) == "healthy"] == ["1"]
 
 
+async def test_a_long_lease_is_kept_for_five_minutes_and_not_for_as_long_as_it_was(autojump_clock):
+    async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
+        for number in range(5):
+            await rig.register(str(number), ttl_ms=3_600_000)
+        await trio.sleep(3601)
+        assert rig.registry.get("0").health.stale
+        rig.registry.renew("1")
+        await trio.sleep(298)
+        assert rig.statuses() == {"healthy"}
+        await trio.sleep(3)
+        assert [rig.status(str(number)) for number in range(5)] == [
+            "unhealthy",
+            "healthy",
+            *["unhealthy"] * 3,
+        ]
+
+
 @pytest.mark.parametrize(("dying", "leases"), [(3, 20), (2, 6), (4, 4)])
 async def test_few_leases_that_run_out_are_no_reason_to_doubt(autojump_clock, dying, leases):
     async with open_inline_store() as store, open_rig(store, TrioClock()) as rig:
