@@ -1,6 +1,6 @@
 """The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
 
-    state directory → store → events → webhooks dispatcher → registry → prober → watchdog → http
+    state directory → store → events → webhooks dispatcher → registry → client → prober → watchdog → http
 
 The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
 `Observer`) meets here and nowhere else.
@@ -17,7 +17,8 @@ from typing import Any, cast
 import attrs
 import trio
 
-from econeura_daemon.api import Discovery, Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, find_streaming, hot_routes, scope_of
+from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
@@ -27,6 +28,7 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
+    mesh_observer,
     observe_backlog,
     observe_lanes,
     observe_registry,
@@ -184,6 +186,7 @@ async def open_daemon(
                     drain_timeout_ms=int(settings.daemon.drain_timeout_ms * HTTP_SHARE),
                     access_log=settings.log.access,
                     hot=hot_routes(services),
+                    find_streaming=find_streaming(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
                     async with _open_itself(services, server.urls, loops):
@@ -287,7 +290,7 @@ async def _open_discovery(
     loops: _Loops,
     drain: Drain,
 ) -> AsyncGenerator[Discovery | None]:
-    """The registry, what the configuration declares in it, and the prober; None where discovery is switched off."""
+    """The registry with what the configuration declares, its callers and its prober; None where it is switched off."""
     if not settings.discovery.enabled:
         if settings.services:
             log.warning(
@@ -306,11 +309,17 @@ async def _open_discovery(
             boot_time=boot_time,
             supervised=loops.supervised,
         ) as registry,
+        open_client(
+            resolve=lambda name: registry.snapshot().resolve(name),
+            settings_of=settings.mesh_of,
+            rng=rng,
+            observer=mesh_observer(metrics),
+        ) as calling,
         open_resolver() as resolve,
-        open_probe_client() as client,
+        open_probe_client() as probing,
         open_prober(
             registry=registry,
-            probe=client.probe,
+            probe=probing.probe,
             clock=clock,
             rng=rng,
             max_in_flight=settings.discovery.max_probes,
@@ -320,11 +329,12 @@ async def _open_discovery(
         drain.closes(prober.drain)
         declared = Declared(registry, resolve, settings.discovery, settings.services)
         reloader.follow(lambda new: declared.use(new.services))
+        reloader.follow(lambda new: calling.mesh.use(new.mesh_of))
         observe_registry(metrics, registry, prober)
         health.add("registry", lambda: registry_health(loops.health_of("registry"), registry))
         health.add("prober", lambda: prober_health(loops.health_of("registry"), prober))
         async with _open_loop(loops.supervised("registry.declared", declared.run)):
-            yield Discovery(registry=registry, prober=prober)
+            yield Discovery(registry=registry, prober=prober, mesh=calling.mesh)
 
 
 @asynccontextmanager
