@@ -21,6 +21,7 @@ from econeura_daemon.api import Discovery, Services, create_app, find_streaming,
 from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.daemon.calling import mesh_observer
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
 from econeura_daemon.daemon.itself import Itself
 from econeura_daemon.daemon.notify import Notifier
@@ -28,7 +29,6 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
-    mesh_observer,
     observe_backlog,
     observe_lanes,
     observe_registry,
@@ -40,7 +40,7 @@ from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
 from econeura_daemon.daemon.supervise import Supervised
 from econeura_daemon.daemon.watchdog import Watchdog, boot_time
-from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.events import EventLog, Publisher, QueuedEvents
 from econeura_daemon.probes import open_probe_client, open_prober
 from econeura_daemon.registry import Declared, open_registry
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
@@ -298,7 +298,10 @@ async def _open_discovery(
             )
         yield None
         return
+    queued = QueuedEvents(store, events, clock, rng)
+    metrics.counter("events_dropped", "Events that found no room in the queue", lambda: queued.dropped)
     async with (
+        _open_loop(loops.supervised("events.queued", queued.run)),
         open_registry(
             store=store,
             log=events,
@@ -313,7 +316,7 @@ async def _open_discovery(
             resolve=lambda name: registry.snapshot().resolve(name),
             settings_of=settings.mesh_of,
             rng=rng,
-            observer=mesh_observer(metrics),
+            observer=mesh_observer(metrics, queued, clock),
         ) as calling,
         open_resolver() as resolve,
         open_probe_client() as probing,
