@@ -1,4 +1,7 @@
-"""Names to addresses, in threads of its own, so that a name server that hangs holds up nothing else."""
+"""Names to addresses, in threads of its own, so that a name server that hangs holds up no other work.
+
+Other look-ups it does hold up, once as many names hang at the same time as there are threads.
+"""
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
