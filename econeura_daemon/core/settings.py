@@ -202,7 +202,11 @@ class MeshSettings:
     circuit_breaker_threshold: int = attrs.field(default=5, validator=between(1, 1000))
     circuit_breaker_open_ms: int = attrs.field(default=60 * SECOND, validator=between(1, HOUR))
     try_timeout_ms: int | None = attrs.field(default=None, validator=optional(between(1, HOUR)))
-    """One try of a call that may be repeated; none: a third of the timeout."""
+    """One try of a call that may be repeated, and one connect of any; none: a third of the timeout."""
+    max_concurrency: int = attrs.field(default=200, validator=between(1, 10_000))
+    """Calls under way to one instance at most; the limit that is found out by itself stays within it."""
+    max_waiting: int = attrs.field(default=100, validator=between(0, 10_000))
+    """Calls that wait for one instance whose limit is reached."""
     balancer: str = attrs.field(
         default="least_cost",
         validator=choice(

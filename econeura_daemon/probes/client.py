@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address, IPv6Address, ip_network
 from urllib.parse import urljoin, urlsplit
 
 import attrs
@@ -21,7 +20,13 @@ from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes.model import MAX_OUTPUT, Outcome, ProbeResult
 from econeura_daemon.registry.model import Check, Registration
-from econeura_daemon.wire import AnswerCutError, AnswerTooLargeError, EgressGuard, header_lines, request_line
+from econeura_daemon.wire import (
+    AnswerCutError,
+    AnswerTooLargeError,
+    InternalGuard,
+    header_lines,
+    request_line,
+)
 from econeura_daemon.wire.connect import Connector, MakeContext
 from econeura_daemon.wire.connection import Connection
 from econeura_daemon.wire.exchange import Exchange, StaleError
@@ -38,33 +43,6 @@ MAX_READ = 64 * 1024
 MAX_REDIRECTS = 3
 """That stay on the host, within the one deadline."""
 _SHOWN = 60
-
-INTERNAL = tuple(
-    ip_network(network)
-    for network in (
-        "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7",
-    )
-)  # fmt: skip
-"""What may be probed beside the public internet: RFC 1918, RFC 6598, RFC 4193, loopback."""
-_NEVER = tuple(ip_network(network) for network in ("100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::254/128"))
-"""Metadata services that stand in those networks: see `wire.egress`."""
-
-
-class ProbeGuard(EgressGuard):
-    """Tells which addresses may be probed."""
-
-    def __init__(self) -> None:
-        super().__init__(INTERNAL)
-
-    def check(self, address: IPv4Address | IPv6Address) -> None:
-        """Return if ``address`` may be probed. Raises `EgressRefusedError`."""
-        if any(address in network for network in _NEVER):
-            raise EgressRefusedError(f"the address {address} is never probed: a cloud's metadata service")
-        try:
-            super().check(address)
-        except EgressRefusedError as refusal:
-            reason = str(refusal).partition(";")[0].replace("may not be called", "is never probed")
-            raise EgressRefusedError(reason) from None
 
 
 @attrs.frozen
@@ -220,6 +198,6 @@ async def open_probe_client(
     """
     async with open_resolver() as system:
         connector = Connector(
-            ProbeGuard(), resolve or system, *(() if make_context is None else (make_context,))
+            InternalGuard("probed"), resolve or system, *(() if make_context is None else (make_context,))
         )
         yield ProbeClient(connector)

@@ -45,8 +45,11 @@ class Connector:
         """Who is asked at present. Connections that another one let through are not to be used any more."""
         return self._guard
 
-    async def open(self, host: str, port: int, timeout: float = float("inf"), *, tls: bool) -> Connection:
-        """Connect, under TLS if asked to, within ``timeout`` seconds in all.
+    async def open(
+        self, host: str, port: int, timeout: float = float("inf"), *, tls: bool, name: str | None = None
+    ) -> Connection:
+        """Connect, under TLS if asked to, within ``timeout`` seconds in all; ``name``: whose certificate, if
+        it is not the host's.
 
         The one making of the context is not the peer's fault and does not count.
         """
@@ -55,7 +58,7 @@ class Connector:
         connected = await self.open_tcp(host, port, timeout)
         if context is None:
             return Connection(connected)
-        return await self.start_tls(connected, host, context, max(0, deadline - trio.current_time()))
+        return await self.start_tls(connected, name or host, context, max(0, deadline - trio.current_time()))
 
     async def open_tcp(self, host: str, port: int, timeout: float = float("inf")) -> socket.socket:
         """Connect to the first address of ``host`` that answers, within ``timeout`` seconds in all.

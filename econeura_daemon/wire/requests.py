@@ -24,6 +24,16 @@ class Target:
     tls: bool
     host: str
     port: int
+    name: str | None = None
+    """Whose certificate it must show, and what ``Host`` calls it; None: ``host`` itself."""
+
+    @property
+    def authority(self) -> bytes:
+        """The value of ``Host``."""
+        name = self.name or self.host
+        shown = f"[{name}]" if ":" in name else name
+        default = _DEFAULT_PORTS[b"https" if self.tls else b"http"]
+        return (shown if self.port == default else f"{shown}:{self.port}").encode("ascii")
 
     @classmethod
     def of(cls, url: httpx.URL) -> "Target":
@@ -35,7 +45,7 @@ class Target:
 
     def key(self, trust: object) -> Key:
         """Return whose connections may be shared: the trust class stands last."""
-        return (self.tls, self.host, self.port, trust)
+        return (self.tls, self.host, self.port, self.name if self.tls else None, trust)
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -4,7 +4,7 @@ HTTP/1.1, no redirects, no proxies from the environment, no cookies, no decompre
 those, a transport does not. HTTP/2 and proxies are spoken by httpx's own transport where somebody asks for them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -111,9 +111,31 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             timeouts=request.extensions.get("timeout", {}),
         )
         await call.start()
-        parser = call.exchange.parser
-        stream = _AnswerBody(call)
-        return httpx.Response(parser.status, headers=parser.headers, stream=stream, request=request)
+        answer = WireAnswer(call)
+        return httpx.Response(answer.status, headers=answer.headers, stream=answer, request=request)
+
+    async def send(
+        self,
+        target: Target,
+        head: bytes,
+        body: bytes | Body,
+        *,
+        repeatable: bool,
+        head_only: bool = False,
+        timeouts: Mapping[str, float | None],
+    ) -> "WireAnswer":
+        """Send a request whose head is bytes already, and return its answer once the head stands.
+
+        ``head``: from the request line to the last header, each line with its end; it says how ``body`` is framed.
+        ``head_only``: the method is HEAD. Routes of hosts do not hold here. Raises as `handle_async_request` does.
+        """
+        stream = body if isinstance(body, Body) else None
+        data = b"%b\r\n%b" % (head, b"" if isinstance(body, Body) else body)
+        call = _Call(
+            self, target, data, stream, repeatable=repeatable, head_only=head_only, timeouts=timeouts
+        )
+        await call.start()
+        return WireAnswer(call)
 
     async def post(
         self, target: Target, head: bytes, body: bytes, sink: Sink, *, connect_timeout: float | None = None
@@ -150,7 +172,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def connect(self, target: Target, timeout: float | None) -> Connection:
         """Open a connection of one's own."""
         seconds = float("inf") if timeout is None else timeout
-        return await self._connector.open(target.host, target.port, seconds, tls=target.tls)
+        return await self._connector.open(target.host, target.port, seconds, tls=target.tls, name=target.name)
 
     @property
     def trust(self) -> object:
@@ -253,34 +275,44 @@ class _Call:
         return True
 
 
-class _AnswerBody(httpx.AsyncByteStream):
-    """An answer's raw bytes. No generator, so nothing is left to the garbage collector."""
+class WireAnswer(httpx.AsyncByteStream):
+    """An answer's head, and its raw bytes. No generator, so nothing is left to the garbage collector."""
 
     def __init__(self, call: _Call) -> None:
         self._call: _Call | None = call
+        parser = call.exchange.parser
+        self.status: int = parser.status
+        self.headers: Sequence[tuple[bytes, bytes]] = parser.headers
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        call = self._call
-        if call is None:
-            raise StopAsyncIteration
-        try:
-            part = await call.exchange.more()
-        except BaseException:
-            self._end()
-            raise
+        part = await self.more()
         if not part:
-            self._end()
             raise StopAsyncIteration
         return part
 
-    async def aclose(self) -> None:
-        """Give the connection back; where the answer was not read to its end, close it."""
-        self._end()
+    async def more(self) -> bytes:
+        """Return the next bytes of the body, nothing at its end."""
+        call = self._call
+        if call is None:
+            return b""
+        try:
+            part = await call.exchange.more()
+        except BaseException:
+            self.end()
+            raise
+        if not part:
+            self.end()
+        return part
 
-    def _end(self) -> None:
+    async def aclose(self) -> None:
+        """See `end`."""
+        self.end()
+
+    def end(self) -> None:
+        """Give the connection back; where the answer was not read to its end, close it."""
         call, self._call = self._call, None
         if call is not None:
             call.end()

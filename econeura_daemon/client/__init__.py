@@ -1,0 +1,36 @@
+"""The mesh: calling services by their type."""
+
+from econeura_daemon.client.calls import Answer, Call, KeptBody
+from econeura_daemon.client.client import Client, Facts, MeshTransport, facts_of, open_client
+from econeura_daemon.client.errors import (
+    CircuitOpenError,
+    ConcurrencyLimitError,
+    MeshError,
+    NoHealthyInstanceError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from econeura_daemon.client.mesh import Mesh, Observer
+from econeura_daemon.client.service import InstanceState, Service, Told
+
+__all__ = [
+    "Answer",
+    "Call",
+    "CircuitOpenError",
+    "Client",
+    "ConcurrencyLimitError",
+    "Facts",
+    "InstanceState",
+    "KeptBody",
+    "Mesh",
+    "MeshError",
+    "MeshTransport",
+    "NoHealthyInstanceError",
+    "Observer",
+    "Service",
+    "Told",
+    "UpstreamTimeoutError",
+    "UpstreamUnreachableError",
+    "facts_of",
+    "open_client",
+]

@@ -1,0 +1,167 @@
+"""A call, and its answer, as the steps between caller and instance pass them on."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+import attrs
+import httpx
+
+from econeura_daemon.resilience import End, Member, Outcome, Request
+from econeura_daemon.telemetry.trace import TraceContext
+
+Header = tuple[bytes, bytes]
+
+REPLAYED = 64 * 1024
+"""Bytes of a streamed body that are kept to be sent again; one that is longer is sent once."""
+
+
+class KeptBody:
+    """A body that comes in pieces. What was sent of it is kept, as long as it is little, and sent again."""
+
+    def __init__(self, source: Callable[[], Awaitable[bytes]], length: int | None) -> None:
+        """``source`` returns the next piece, nothing at the end; ``length``: as announced, if it was."""
+        self.length = length
+        self._source = source
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self.is_replayable = True
+        """Whether all that was taken is still here."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is known to stay replayable."""
+        return self.length is not None and self.length <= REPLAYED
+
+    def stream(self) -> httpx.AsyncByteStream:
+        """Return it from its beginning."""
+        return _FromBeginning(self)
+
+    async def piece(self, place: int) -> bytes:
+        """Return a piece by its number, nothing after the last."""
+        if place < len(self._kept):
+            return self._kept[place]
+        if self._ended:
+            return b""
+        part = await self._source()
+        self._ended = not part
+        self._size += len(part)
+        if self.is_replayable and self._size <= REPLAYED:
+            self._kept.append(part)
+        else:
+            self.is_replayable = False
+            self._kept.clear()
+        return part
+
+
+class _FromBeginning(httpx.AsyncByteStream):
+    def __init__(self, body: KeptBody) -> None:
+        self._body = body
+        self._next = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._body.piece(self._next)
+        self._next += 1
+        if not part:
+            raise StopAsyncIteration
+        return part
+
+
+@attrs.define(eq=False, kw_only=True)
+class Call:
+    """One call of a service, however many attempts it takes."""
+
+    service: str
+    method: str
+    place: bytes
+    """Path and query, percent-encoded."""
+    headers: Sequence[Header] = ()
+    """End to end ones; without Host, and without what frames the body."""
+    body: bytes | KeptBody = attrs.field(default=b"", repr=False)
+    timeout: float | None = None
+    """Seconds; the caller's own, which shortens the service's."""
+    trace: TraceContext | None = None
+    # What the steps find out on the way.
+    began: float = 0.0
+    deadline: float = 0.0
+    is_hurried: bool = False
+    """The deadline is the caller's own: that it passes says nothing about the instance."""
+    tried: list[Member] = attrs.field(factory=list)
+    attempts: int = 0
+    asked: str | None = None
+    """The instance that was asked last."""
+
+    @property
+    def request(self) -> Request:
+        """What decides whether it may be sent twice."""
+        replayable = self.body.is_replayable if isinstance(self.body, KeptBody) else True
+        keyed = any(name.lower() == b"idempotency-key" for name, _ in self.headers)
+        return Request(method=self.method, has_idempotency_key=keyed, is_replayable=replayable)
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether an instance that was asked may be asked again, or another one, if no answer comes."""
+        is_small = self.body.is_small if isinstance(self.body, KeptBody) else True
+        return is_small and self.request.is_idempotent
+
+
+class Sent(Protocol):
+    """What came back for an attempt: a head, and a body to be read or ended."""
+
+    status: int
+    headers: Sequence[Header]
+
+    async def more(self) -> bytes:
+        """Return the next bytes of the body, nothing at its end. Raises `httpx.TransportError`."""
+
+    def end(self) -> None:
+        """Read no more. Harmless when repeated."""
+
+
+class Answer:
+    """A service's answer. Read it to its end or close it: what the call holds is given back then, not before."""
+
+    __slots__ = ("_ends", "_sent", "attempts", "headers", "outcome", "seconds", "service_id", "status")
+
+    def __init__(self, sent: Sent, outcome: Outcome) -> None:
+        self._sent = sent
+        self._ends: list[Callable[[Outcome], None]] = []
+        self.status = sent.status
+        self.headers = sent.headers
+        self.outcome = outcome
+        self.service_id = ""
+        """The instance that answered."""
+        self.attempts = 0
+        self.seconds = 0.0
+        """From the call's beginning to this head."""
+
+    def at_end(self, end: Callable[[Outcome], None]) -> None:
+        """Have ``end`` told, once, how it ended: as its status says, or that the instance broke it off."""
+        self._ends.append(end)
+
+    async def more(self) -> bytes:
+        """Return the next bytes of the body, nothing at its end. Raises `httpx.TransportError`."""
+        try:
+            part = await self._sent.more()
+        except httpx.TransportError as error:
+            timed_out = isinstance(error, httpx.TimeoutException)
+            self._end(Outcome(End.TIMED_OUT if timed_out else End.RESET))
+            raise
+        except BaseException:
+            self.close()
+            raise
+        if not part:
+            self.close()
+        return part
+
+    def close(self) -> None:
+        """Read no more. Harmless when repeated."""
+        self._end(self.outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        self._sent.end()
+        while self._ends:
+            self._ends.pop()(outcome)

@@ -1,0 +1,169 @@
+"""Calling services by their type from Python: in one line, or as the transport of httpx."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import attrs
+import httpx
+import trio
+
+from econeura_daemon.client.calls import Answer, Call, KeptBody
+from econeura_daemon.client.errors import UpstreamTimeoutError
+from econeura_daemon.client.mesh import Mesh, Observer
+from econeura_daemon.client.sending import Sender
+from econeura_daemon.client.steps import Resolve
+from econeura_daemon.core.settings import MeshSettings
+from econeura_daemon.telemetry.trace import parse_traceparent
+from econeura_daemon.wire import open_internal_transport
+
+_EXTENSION = "mesh"
+_OURS = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"traceparent", b"tracestate",
+     b"x-timeout-ms")
+)  # fmt: skip
+
+
+@attrs.frozen
+class Facts:
+    """How an answer came about."""
+
+    service_id: str
+    """The instance that answered."""
+    attempts: int
+    seconds: float
+    """From the call's beginning to the head of the answer."""
+
+
+def facts_of(response: httpx.Response) -> Facts:
+    """Return how the answer of a service came about. Raises KeyError for one that did not come through the mesh."""
+    facts: Facts = response.extensions[_EXTENSION]
+    return facts
+
+
+class MeshTransport(httpx.AsyncBaseTransport):
+    """A transport of httpx whose host names are service types: ``http://workers/emails/process``.
+
+    Raises `MeshError`, which is an `httpx.TransportError`. Of the ``timeout`` extension the shortest counts, as the
+    caller's deadline; it shortens the service's own, and never lengthens it.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Call the service and return its answer, the body still to be read."""
+        answer = await self._mesh.call(_call_of(request))
+        return httpx.Response(
+            answer.status,
+            headers=list(answer.headers),
+            stream=_Stream(answer),
+            request=request,
+            extensions={_EXTENSION: Facts(answer.service_id, answer.attempts, answer.seconds)},
+        )
+
+
+class Client:
+    """Calls services; made by `open_client`."""
+
+    def __init__(self, mesh: Mesh, http: httpx.AsyncClient) -> None:
+        self.mesh = mesh
+        self.http = http
+        """A client of httpx whose host names are service types."""
+
+    def __repr__(self) -> str:
+        return f"<Client: {self.mesh!r}>"
+
+    async def request(
+        self, service: str, method: str, path: str, *, timeout: float | None = None, **more: Any
+    ) -> httpx.Response:
+        """Call a service and return its whole answer; `facts_of` tells who gave it, and after how many attempts.
+
+        ``timeout``: seconds for all of it, where the service's own are to be shortened. ``more``: ``json``,
+        ``content``, ``headers``, ``params`` … of `httpx.AsyncClient.build_request`. Raises `MeshError`; an answer of
+        any status is returned.
+        """
+        request = self.http.build_request(method, f"http://{service}{path}", timeout=timeout, **more)
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            response = await self.http.send(request)
+            self.http.cookies.clear()  # a service is no browser's site
+            return response
+        raise UpstreamTimeoutError(f"{service}: no whole answer within {timeout:g} s")
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    resolve: Resolve,
+    settings_of: Callable[[str], MeshSettings],
+    rng: Random,
+    observer: Observer | None = None,
+) -> AsyncGenerator[Client]:
+    """Call services for the length of the block; at its end every connection is closed.
+
+    ``resolve``: the instances of a type, as `registry.Snapshot.resolve` returns them.
+    """
+    async with open_internal_transport() as transport:
+        sender = Sender(transport, rng)
+        mesh = Mesh(resolve=resolve, settings_of=settings_of, sender=sender.to, rng=rng, observer=observer)
+        async with over(mesh) as client:
+            yield client
+
+
+@asynccontextmanager
+async def over(mesh: Mesh) -> AsyncGenerator[Client]:
+    """Offer a client of ``mesh`` for the length of the block."""
+    unhurried = httpx.Timeout(None)  # each service has its own
+    async with httpx.AsyncClient(transport=MeshTransport(mesh), timeout=unhurried, trust_env=False) as http:
+        yield Client(mesh, http)
+
+
+def _call_of(request: httpx.Request) -> Call:
+    timeouts = [one for one in request.extensions.get("timeout", {}).values() if one is not None]
+    headers = [pair for pair in request.headers.raw if pair[0].lower() not in _OURS]
+    states = request.headers.get("tracestate")
+    return Call(
+        service=request.url.host,
+        method=request.method,
+        place=request.url.raw_path,
+        headers=headers,
+        body=_body_of(request),
+        timeout=min(timeouts, default=None),
+        trace=parse_traceparent(request.headers.get("traceparent"), states),
+    )
+
+
+def _body_of(request: httpx.Request) -> bytes | KeptBody:
+    stream = request.stream
+    if isinstance(stream, httpx.SyncByteStream):
+        return b"".join(stream)
+    parts = aiter(stream)
+
+    async def more() -> bytes:
+        async for part in parts:
+            if part:
+                return part
+        return b""
+
+    length = request.headers.get("content-length")
+    return KeptBody(more, None if length is None else int(length))
+
+
+class _Stream(httpx.AsyncByteStream):
+    """An answer's raw bytes."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._answer.more()
+        if not part:
+            raise StopAsyncIteration
+        return part
+
+    async def aclose(self) -> None:
+        self._answer.close()

@@ -1,0 +1,283 @@
+"""The steps between a caller and an instance, and the one order in which they stand.
+
+A step is a function of a call (the outer ones) or of a call and the instance that it is for (the inner ones). What a
+step holds it gives back when the answer ends, or at once when there is none: a cancellation passes through every one
+of them and leaves nothing held.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+import httpx
+import trio
+
+from econeura_daemon.client.calls import Answer, Call, Sent
+from econeura_daemon.client.choosing import Chooser
+from econeura_daemon.client.errors import (
+    AttemptFailedError,
+    CircuitOpenError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from econeura_daemon.client.retrying import Retrying
+from econeura_daemon.client.service import InstanceState, Service
+from econeura_daemon.core.errors import EgressRefusedError
+from econeura_daemon.primitives import (
+    BreakerOpenError,
+    Sample,
+    State,
+    Verdict,
+)
+from econeura_daemon.registry.model import Instance
+from econeura_daemon.resilience import End, Outcome
+from econeura_daemon.wire import Target
+
+Send = Callable[[Call, Target], Awaitable[Sent]]
+"""Makes one attempt. Raises `httpx.TransportError`, `EgressRefusedError`."""
+Resolve = Callable[[str], Sequence[Instance]]
+"""Returns the instances of a type as the registry has them; the same object, as long as nothing changes."""
+Step = Callable[[Call], Awaitable[Answer]]
+InnerStep = Callable[[Call, InstanceState], Awaitable[Answer]]
+Observe = Callable[[Call, InstanceState, Outcome, float], None]
+"""Is told of each attempt, and the seconds to its head or its failure."""
+
+
+def compose(service: Service, send: Send, resolve: Resolve, rng: Random, observe: Observe) -> Step:
+    """Return how a service is called, from the caller inwards."""
+    # Outermost, so that everything within knows one instant by which the head must be there; each wait ends by it.
+    return _by_deadline(
+        service,
+        # Before anything is spent on a service of which half the calls fail whatever instance they go to. It judges
+        # whole calls: within the retries it would open by failures that nobody saw.
+        _behind_service_breaker(
+            service,
+            # Outside the balancing, so that a retry goes elsewhere; outside the limit, so that none is held while
+            # it waits.
+            _retried(
+                service,
+                rng,
+                # Within the retries, so that each attempt goes by who is there now.
+                _resolved(
+                    service,
+                    resolve,
+                    # Outside limit and breaker, so that a refusal of theirs leads to another pick, and is no attempt.
+                    _balanced(
+                        Chooser(service, rng),
+                        # Outside the breaker, so that a trial that waits for its turn takes no permit.
+                        _within_limit(
+                            # Inside everything that picks, so that it sees each attempt, and nothing but attempts.
+                            _behind_instance_breaker(
+                                # Next to the wire, so that latency and outcomes are the instance's own, without waits.
+                                _measured(
+                                    service,
+                                    observe,
+                                    _transported(service, send),
+                                )
+                            )
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def _by_deadline(service: Service, inner: Step) -> Step:
+    async def step(call: Call) -> Answer:
+        timeout = service.policy.timeout
+        call.began = trio.current_time()
+        call.is_hurried = call.timeout is not None and call.timeout < timeout
+        if call.timeout is not None and call.is_hurried:
+            timeout = call.timeout
+        call.deadline = call.began + timeout
+        answer = await inner(call)
+        answer.attempts, answer.service_id = call.attempts, call.asked or ""
+        answer.seconds = trio.current_time() - call.began
+        return answer
+
+    return step
+
+
+def _behind_service_breaker(service: Service, inner: Step) -> Step:
+    breaker = service.breaker
+
+    async def step(call: Call) -> Answer:
+        try:
+            breaker.acquire_on_behalf_of_nowait(call)
+        except BreakerOpenError as refused:
+            raise CircuitOpenError(str(refused), retry_after=_until(refused.until)) from None
+        verdict, cause = Verdict.NEUTRAL, ""
+        try:
+            answer = await inner(call)
+            verdict, cause = answer.outcome.verdict, str(answer.outcome)
+        except (UpstreamTimeoutError, UpstreamUnreachableError) as error:
+            if not (call.is_hurried and isinstance(error, UpstreamTimeoutError)):
+                verdict, cause = Verdict.FAILURE, str(error)
+            raise
+        finally:
+            breaker.release_on_behalf_of(call, verdict, cause)
+        return answer
+
+    return step
+
+
+def _retried(service: Service, rng: Random, inner: Step) -> Step:
+    return Retrying(service, rng, inner).call
+
+
+def _resolved(service: Service, resolve: Resolve, inner: Step) -> Step:
+    async def step(call: Call) -> Answer:
+        service.see(resolve(service.name), trio.current_time())
+        return await inner(call)
+
+    return step
+
+
+def _balanced(chooser: Chooser, inner: InnerStep) -> Step:
+    async def step(call: Call) -> Answer:
+        return await chooser.call(call, inner)
+
+    return step
+
+
+def _within_limit(inner: InnerStep) -> InnerStep:
+    """The slot is taken by the chooser, which may have to wait for it: here it is held."""
+
+    async def step(call: Call, state: InstanceState) -> Answer:
+        limiter = state.limiter
+        try:
+            answer = await inner(call, state)
+        except AttemptFailedError as failed:
+            limiter.release_on_behalf_of(call, _sample(failed.outcome))
+            raise
+        except BaseException:
+            limiter.release_on_behalf_of(call, Sample.IGNORED)
+            raise
+        answer.at_end(lambda outcome: limiter.release_on_behalf_of(call, _sample(outcome)))
+        return answer
+
+    return step
+
+
+def _behind_instance_breaker(inner: InnerStep) -> InnerStep:
+    async def step(call: Call, state: InstanceState) -> Answer:
+        breaker = state.breaker
+        breaker.acquire_on_behalf_of_nowait(call)
+        verdict, cause = Verdict.NEUTRAL, ""
+        begun = trio.current_time()
+        try:
+            answer = await inner(call, state)
+            verdict, cause = answer.outcome.verdict, str(answer.outcome)
+        except AttemptFailedError as failed:
+            verdict, cause = failed.outcome.verdict, str(failed)
+            raise
+        finally:
+            # With the head, not the end: a stream that lasts for hours must not hold a trial.
+            breaker.release_on_behalf_of(call, verdict, cause)
+
+        def broken(outcome: Outcome) -> None:
+            if outcome.end is End.ANSWERED or breaker.state is not State.CLOSED:
+                return
+            if breaker.statistics().since <= begun:  # else it is about an older generation
+                breaker.acquire_on_behalf_of_nowait(outcome)
+                breaker.release_on_behalf_of(outcome, Verdict.FAILURE, f"{outcome}, in the body of an answer")
+
+        answer.at_end(broken)
+        return answer
+
+    return step
+
+
+def _measured(service: Service, observe: Observe, inner: InnerStep) -> InnerStep:
+    roster, ejector = service.roster, service.ejector
+
+    async def step(call: Call, state: InstanceState) -> Answer:
+        member, key = state.member, state.instance.id
+        begun = trio.current_time()
+        roster.begin(member, begun)
+        call.attempts += 1
+        call.asked = key
+        call.tried.append(member)
+        try:
+            answer = await inner(call, state)
+        except AttemptFailedError as failed:
+            now, verdict = trio.current_time(), failed.outcome.verdict
+            latency = None if verdict is Verdict.NEUTRAL else now - begun
+            roster.end(member, now, latency, failed=verdict is Verdict.FAILURE)
+            _judge(key, state, verdict)
+            observe(call, state, failed.outcome, now - begun)
+            raise
+        except BaseException:
+            now = trio.current_time()
+            roster.end(member, now)
+            observe(call, state, Outcome(End.CANCELLED), now - begun)
+            raise
+        latency = trio.current_time() - begun
+        observe(call, state, answer.outcome, latency)
+        _judge(key, state, answer.outcome.verdict)
+
+        def end(outcome: Outcome) -> None:
+            failed = outcome.verdict is Verdict.FAILURE
+            roster.end(member, trio.current_time(), latency, failed=failed)
+            if outcome.end is not End.ANSWERED:
+                _judge(key, state, outcome.verdict)
+
+        answer.at_end(end)
+        return answer
+
+    def _judge(key: str, state: InstanceState, verdict: Verdict) -> None:
+        if service.states.get(key) is state:  # nothing is kept of one that has left
+            ejector.record(key, verdict)
+
+    return step
+
+
+def _transported(service: Service, send: Send) -> InnerStep:
+    async def step(call: Call, state: InstanceState) -> Answer:
+        now = trio.current_time()
+        until = call.deadline
+        if call.may_be_repeated:
+            until = min(until, now + service.policy.try_timeout)
+        with trio.move_on_at(until):
+            return await _attempt(call, state)
+        is_hurry = call.is_hurried and until == call.deadline
+        raise AttemptFailedError(
+            Outcome(End.CANCELLED if is_hurry else End.TIMED_OUT),
+            f"{state.instance.id} did not answer within {round((until - now) * 1000)} ms",
+        )
+
+    async def _attempt(call: Call, state: InstanceState) -> Answer:
+        name = state.instance.id
+        try:
+            sent = await send(call, state.target)
+        except (httpx.ConnectError, httpx.ConnectTimeout, EgressRefusedError) as error:
+            raise AttemptFailedError(Outcome(End.UNCONNECTED), f"{name}: {error}") from None
+        except httpx.PoolTimeout as error:
+            raise AttemptFailedError(Outcome(End.REFUSED_HERE), f"{name}: {error}") from None
+        except httpx.LocalProtocolError:
+            raise  # it is the caller's request that is wrong
+        except httpx.TimeoutException as error:
+            raise AttemptFailedError(Outcome(End.TIMED_OUT), f"{name}: {error}") from None
+        except httpx.TransportError as error:
+            raise AttemptFailedError(Outcome(End.RESET), f"{name}: {error}") from None
+        retry_after = _retry_after(sent) if sent.status in {429, 503} else None
+        return Answer(sent, Outcome(End.ANSWERED, sent.status, retry_after))
+
+    return step
+
+
+def _retry_after(sent: Sent) -> float | None:
+    for name, value in sent.headers:
+        if name.lower() == b"retry-after":
+            return float(value) if value.isdigit() and len(value) < 10 else None
+    return None
+
+
+def _sample(outcome: Outcome) -> Sample:
+    if outcome.is_overload:
+        return Sample.DROP
+    return Sample.SUCCESS if outcome.verdict is Verdict.SUCCESS else Sample.IGNORED
+
+
+def _until(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - trio.current_time())

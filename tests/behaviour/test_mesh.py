@@ -1,0 +1,541 @@
+"""Calls through the mesh: who is asked, how often, until when, and what is left of it."""
+
+from collections import Counter
+from contextlib import suppress
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from econeura_daemon.client import (
+    CircuitOpenError,
+    ConcurrencyLimitError,
+    KeptBody,
+    MeshError,
+    NoHealthyInstanceError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from econeura_daemon.core.settings import MeshSettings
+from econeura_daemon.primitives import State
+from tests.support.mesh_rig import (
+    Sent,
+    World,
+    answers,
+    hang,
+    instance,
+    raises,
+    refused,
+    reset,
+    slow,
+    well,
+    world,
+)
+
+
+async def test_an_answer_tells_who_gave_it_after_how_many_attempts_and_when(autojump_clock):
+    mesh = world("a", behaviours={"a": slow(2)})
+    answer = await mesh.begin()
+    assert (answer.service_id, answer.attempts, answer.seconds) == ("a", 1, 2)
+    assert await answer.more() == b"ok"
+    assert await answer.more() == b""
+    mesh.assert_all_is_back()
+
+
+async def test_what_a_call_holds_is_given_back_with_the_end_of_its_answer(autojump_clock):
+    mesh = world("a")
+    answer = await mesh.begin()
+    state = mesh.service.states["a"]
+    assert (state.limiter.borrowed, state.member.in_flight, mesh.service.in_flight) == (1, 1, 1)
+    answer.close()
+    answer.close()
+    mesh.assert_all_is_back()
+
+
+@pytest.mark.parametrize("trouble", [refused, reset, answers(503), answers(502), hang])
+async def test_what_fails_is_tried_elsewhere(trouble, autojump_clock):
+    mesh = world("a", "b", behaviours={"a": trouble}, settings=MeshSettings(balancer="round_robin"))
+    for _ in range(4):
+        assert await mesh.call() == (200, b"ok")
+    assert "a" in mesh.asked
+    assert "aa" not in "".join(mesh.asked)
+    mesh.assert_all_is_back()
+
+
+@pytest.mark.parametrize("trouble", [reset, answers(503), answers(429), hang])
+async def test_a_post_that_may_have_been_carried_out_is_not_sent_twice(trouble, autojump_clock):
+    mesh = world("a", behaviours={"a": trouble})
+    with suppress(MeshError):
+        await mesh.call("POST", body=b"x")
+    assert len(mesh.asked) == 1
+    mesh.assert_all_is_back()
+
+
+async def test_a_post_with_an_idempotency_key_is_sent_again(autojump_clock):
+    mesh = world("a", behaviours={"a": answers(503)})
+    status, _ = await mesh.call("POST", headers=[(b"Idempotency-Key", b"1")])
+    assert (status, len(mesh.asked)) == (503, 4)
+
+
+async def test_a_post_that_nobody_saw_is_tried_elsewhere(autojump_clock):
+    mesh = world("a", "b", "c", behaviours={"a": refused, "b": refused})
+    assert await mesh.call("POST", body=b"x") == (200, b"ok")
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 500, 501])
+async def test_other_answers_are_final(status, autojump_clock):
+    mesh = world("a", behaviours={"a": answers(status)})
+    assert (await mesh.call())[0] == status
+    assert len(mesh.asked) == 1
+
+
+async def test_the_last_failure_is_the_result_when_retries_end(autojump_clock):
+    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(circuit_breaker_threshold=100))
+    with pytest.raises(UpstreamUnreachableError, match=r"a: connection refused by 127\.0\.0\.1:9") as caught:
+        await mesh.call()
+    assert (caught.value.attempts, caught.value.service_id) == (4, "a")
+    assert isinstance(caught.value, httpx.TransportError)
+    mesh.assert_all_is_back()
+
+
+async def test_retries_never_exceed_the_total_deadline(autojump_clock):
+    mesh = world("a", "b", behaviours={"a": hang, "b": hang})
+    with pytest.raises(UpstreamTimeoutError):
+        await mesh.call()
+    assert trio.current_time() == pytest.approx(30, abs=0.001)
+    assert len(mesh.asked) == 3
+    mesh.assert_all_is_back()
+
+
+async def test_a_retry_after_beyond_the_deadline_ends_the_call_at_once(autojump_clock):
+    mesh = world("a", behaviours={"a": answers(503, headers=[(b"Retry-After", b"40")])})
+    assert (await mesh.call())[0] == 503
+    assert (len(mesh.asked), trio.current_time()) == (1, 0)
+
+
+async def test_a_retry_after_within_the_deadline_is_waited_for(autojump_clock):
+    seen = []
+
+    async def behave(_call):
+        await trio.lowlevel.checkpoint()
+        seen.append(trio.current_time())
+        return Sent() if len(seen) > 1 else Sent(429, headers=[(b"retry-after", b"7")])
+
+    mesh = world("a", behaviours={"a": behave})
+    assert await mesh.call() == (200, b"ok")
+    assert seen == [0, pytest.approx(7, abs=0.2)]
+
+
+async def test_our_own_timeout_counts_and_the_callers_does_not(autojump_clock):
+    mesh = world("a", behaviours={"a": hang}, settings=MeshSettings(retries=0))
+    for _ in range(50):
+        with pytest.raises(UpstreamTimeoutError):
+            await mesh.call("POST", timeout=1)
+    state = mesh.service.states["a"]
+    assert state.breaker.state is State.CLOSED
+    for _ in range(5):
+        with pytest.raises(UpstreamTimeoutError):
+            await mesh.call("POST")
+    assert state.breaker.state is State.OPEN
+    assert "did not answer within 30000 ms" in state.breaker.statistics().reason
+    mesh.assert_all_is_back()
+
+
+async def test_a_timeout_of_the_caller_never_lengthens_the_services(autojump_clock):
+    mesh = world("a", behaviours={"a": hang})
+    with pytest.raises(UpstreamTimeoutError):
+        await mesh.call("POST", timeout=100)
+    assert trio.current_time() == 30
+
+
+async def test_fifty_cancelled_calls_leave_every_breaker_closed(autojump_clock):
+    mesh = world("a", behaviours={"a": hang})
+    for _ in range(50):
+        with trio.move_on_after(1):
+            await mesh.call()
+    assert mesh.service.states["a"].breaker.state is State.CLOSED
+    assert mesh.service.breaker.state is State.CLOSED
+    mesh.assert_all_is_back()
+
+
+async def test_a_thousand_404_leave_every_breaker_closed(autojump_clock):
+    mesh = world("a", behaviours={"a": answers(404)})
+    for _ in range(1000):
+        await mesh.call()
+    assert mesh.service.states["a"].breaker.state is State.CLOSED
+    assert mesh.service.breaker.state is State.CLOSED
+
+
+async def test_when_all_breakers_are_open_it_is_said_until_when(autojump_clock):
+    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
+    for _ in range(5):
+        with pytest.raises(UpstreamUnreachableError):
+            await mesh.call()
+    with pytest.raises(CircuitOpenError, match="5 failures in a row") as caught:
+        await mesh.call()
+    assert 54 <= caught.value.retry_after <= 66
+    assert (mesh.service.totals.refusals, len(mesh.asked)) == (1, 5)
+    mesh.behaviours["a"] = well
+    await trio.sleep(caught.value.retry_after)
+    assert await mesh.call() == (200, b"ok")
+
+
+async def test_a_breaker_that_is_open_is_passed_over_and_spends_no_retry(autojump_clock):
+    mesh = world("a", "b", behaviours={"a": refused}, settings=MeshSettings(balancer="round_robin"))
+    for _ in range(20):
+        assert await mesh.call() == (200, b"ok")
+    assert mesh.asked.count("a") == 5
+    assert mesh.service.totals.retries == 5
+
+
+async def test_a_hundred_calls_at_once_in_half_open_admit_exactly_three(autojump_clock):
+    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
+    for _ in range(5):
+        with suppress(MeshError):
+            await mesh.call()
+    await trio.sleep(70)
+    mesh.behaviours["a"] = slow(1)
+    mesh.asked.clear()
+    results = Counter()
+
+    async def call():
+        try:
+            await mesh.call()
+            results["answered"] += 1
+        except CircuitOpenError:
+            results["refused"] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(call)
+    assert results == {"answered": 3, "refused": 97}
+    mesh.assert_all_is_back()
+
+
+async def test_a_cancelled_trial_does_not_wedge_a_breaker(autojump_clock):
+    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
+    for _ in range(5):
+        with suppress(MeshError):
+            await mesh.call()
+    await trio.sleep(70)
+    mesh.behaviours["a"] = hang
+    for _ in range(10):
+        with trio.move_on_after(0.1):
+            await mesh.call()
+    mesh.behaviours["a"] = well
+    assert await mesh.call() == (200, b"ok")
+
+
+async def test_a_service_of_which_half_the_whole_calls_fail_is_left_alone(autojump_clock):
+    mesh = world("a", "b", "c", "d", settings=MeshSettings(retries=0, circuit_breaker_threshold=1000))
+    for name in "abcd":
+        mesh.behaviours[name] = answers(500)
+    for _ in range(20):
+        await mesh.call()
+    with pytest.raises(CircuitOpenError, match="workers is open: 20 of 20 calls failed"):
+        await mesh.call()
+
+
+async def test_nobody_to_ask_is_said(autojump_clock):
+    with pytest.raises(NoHealthyInstanceError, match="No instance of 'workers' is registered"):
+        await World().call()
+    draining = World((instance("a", draining=True),))
+    with pytest.raises(NoHealthyInstanceError, match="All 1 instances of 'workers' are draining"):
+        await draining.call()
+    database = World((instance("a", scheme="postgresql"),))
+    with pytest.raises(NoHealthyInstanceError, match="that speaks HTTP"):
+        await database.call()
+
+
+async def test_names_that_nobody_has_are_not_remembered(autojump_clock):
+    mesh = World()
+    for _ in range(3):
+        with suppress(NoHealthyInstanceError):
+            await mesh.call()
+    assert mesh.mesh.services() == {}
+
+
+async def test_panic_uses_the_unhealthy_but_never_the_drained(autojump_clock):
+    ill = [instance(name, well=False) for name in "abc"]
+    mesh = World(
+        (*ill, instance("d"), instance("e", draining=True)), settings=MeshSettings(balancer="round_robin")
+    )
+    for _ in range(40):
+        await mesh.call()
+    assert set(mesh.asked) == set("abcd")
+    assert mesh.service.is_panic
+    mesh.instances = (*(instance(name) for name in "abc"), *mesh.instances[3:])
+    assert not mesh.service.is_panic
+
+
+async def test_an_unhealthy_instance_is_not_asked_while_enough_are_well(autojump_clock):
+    mesh = World((instance("a", well=False), instance("b"), instance("c")))
+    for _ in range(40):
+        await mesh.call()
+    assert set(mesh.asked) == {"b", "c"}
+
+
+async def test_what_is_known_of_an_instance_outlives_changes_and_goes_with_it(autojump_clock):
+    mesh = world("a", "b", behaviours={"a": refused}, settings=MeshSettings(balancer="round_robin"))
+    for _ in range(10):
+        await mesh.call()
+    before = mesh.service.states["a"]
+    assert before.breaker.state is State.OPEN
+    mesh.instances = (instance("a", weight=7), instance("b"), instance("c"))
+    assert mesh.service.states["a"] is before
+    assert before.member.weight == 7
+    mesh.instances = (instance("a", port=81), instance("b"))
+    assert mesh.service.states["a"] is not before
+    assert set(mesh.service.states) == {"a", "b"}
+
+
+async def test_a_call_to_an_instance_that_goes_ends_at_its_own_pace(autojump_clock):
+    mesh = world("a", behaviours={"a": slow(5)})
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def change():
+            await trio.sleep(1)
+            mesh.instances = (instance("b"),)
+            assert await mesh.call() == (200, b"ok")
+
+        assert await mesh.call() == (200, b"ok")
+    assert trio.current_time() == 5
+    mesh.assert_all_is_back()
+
+
+async def test_who_finds_no_slot_waits_in_turn_and_beyond_that_is_refused(autojump_clock):
+    settings = MeshSettings(max_concurrency=2, max_waiting=3)
+    mesh = world("a", behaviours={"a": slow(1)}, settings=settings)
+    ended = []
+
+    async def call(n):
+        try:
+            await mesh.call()
+            ended.append((n, trio.current_time()))
+        except ConcurrencyLimitError:
+            ended.append((n, "refused"))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(7):
+            nursery.start_soon(call, n)
+            await trio.testing.wait_all_tasks_blocked()
+    assert sorted(ended, key=lambda one: one[0]) == [
+        (0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (5, "refused"), (6, "refused"),
+    ]  # fmt: skip
+    mesh.assert_all_is_back()
+
+
+async def test_who_waits_beyond_the_deadline_leaves_the_queue(autojump_clock):
+    mesh = world("a", behaviours={"a": slow(10)}, settings=MeshSettings(max_concurrency=1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mesh.call, "POST")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ConcurrencyLimitError, match="before the deadline"):
+            await mesh.call(timeout=2)
+        assert trio.current_time() == 2
+        assert mesh.service.states["a"].limiter.tasks_waiting == 0
+    mesh.assert_all_is_back()
+
+
+async def test_a_full_instance_is_passed_over(autojump_clock):
+    mesh = world("a", "b", behaviours={"a": hang}, settings=MeshSettings(max_concurrency=1))
+    async with trio.open_nursery() as nursery:
+        while mesh.asked != ["a"]:
+            mesh.asked.clear()
+            nursery.start_soon(mesh.call, "POST")
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(5):
+            assert await mesh.call("POST") == (200, b"ok")
+        assert mesh.asked == ["a", *"bbbbb"]
+        nursery.cancel_scope.cancel()
+    mesh.assert_all_is_back()
+
+
+async def test_a_body_that_breaks_off_counts_against_the_instance(autojump_clock):
+    broken = answers(200, parts=[b"half", httpx.ReadError("reset")])
+    mesh = world("a", behaviours={"a": broken})
+    for _ in range(5):
+        with pytest.raises(httpx.ReadError):
+            await mesh.call()
+        mesh.assert_all_is_back()
+    # Each head was a success in between, so there is no row of failures; the rate finds it out.
+    assert mesh.service.states["a"].breaker.statistics().failures == 5
+
+
+async def test_a_stream_that_lasts_holds_no_trial(autojump_clock):
+    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
+    for _ in range(5):
+        with suppress(MeshError):
+            await mesh.call()
+    await trio.sleep(70)
+    mesh.behaviours["a"] = answers(200, parts=[1000.0, b"x"])
+    streams = [await mesh.begin() for _ in range(3)]
+    await trio.sleep(100)
+    assert mesh.service.states["a"].breaker.state is State.CLOSED
+    assert mesh.service.states["a"].limiter.borrowed == 3
+    for stream in streams:
+        stream.close()
+    mesh.assert_all_is_back()
+
+
+async def test_retries_are_a_part_of_all_calls(autojump_clock):
+    turns = iter(range(10_000))
+
+    async def fails_often(_call):
+        await trio.lowlevel.checkpoint()
+        return Sent(503 if next(turns) % 5 < 2 else 200)
+
+    settings = MeshSettings(circuit_breaker_threshold=1000)
+    mesh = world("a", "b", behaviours={"a": fails_often, "b": fails_often}, settings=settings)
+    for n in range(1, 301):
+        await mesh.call(timeout=1)
+        assert mesh.service.totals.retries <= 30 + n / 10
+    assert mesh.service.totals.retries > 40
+    mesh.assert_all_is_back()
+
+
+def pieces(*parts):
+    rest = list(parts)
+
+    async def source():
+        await trio.lowlevel.checkpoint()
+        return rest.pop(0) if rest else b""
+
+    return source
+
+
+async def read(stream):
+    return b"".join([part async for part in stream])
+
+
+async def test_a_streamed_body_is_sent_again_only_if_it_is_small(autojump_clock):
+    async def takes_it_and_fails(call):
+        await read(call.body.stream())
+        raise httpx.ReadError("reset")
+
+    for size, attempts in ((64 * 1024, 4), (64 * 1024 + 1, 1)):
+        mesh = world("a", behaviours={"a": takes_it_and_fails})
+        half = size // 2
+        with pytest.raises(UpstreamUnreachableError):
+            await mesh.call("PUT", body=KeptBody(pieces(b"a" * half, b"b" * (size - half)), None))
+        assert len(mesh.asked) == attempts
+
+
+async def test_a_retry_sends_what_was_sent_and_then_the_rest(autojump_clock):
+    bodies = []
+
+    async def takes_one_piece(call):
+        stream = call.body.stream()
+        bodies.append(await anext(aiter(stream)))
+        if len(bodies) == 1:
+            raise httpx.ReadError("reset")
+        bodies.append(await read(stream))
+        return Sent()
+
+    mesh = world("a", behaviours={"a": takes_one_piece})
+    assert await mesh.call("PUT", body=KeptBody(pieces(b"ab", b"cd", b"ef"), 6)) == (200, b"ok")
+    assert bodies == [b"ab", b"ab", b"cdef"]
+
+
+async def test_a_request_that_cannot_be_sent_is_nobodys_failure(autojump_clock):
+    mesh = world("a", behaviours={"a": raises(httpx.LocalProtocolError("no"))})
+    for _ in range(10):
+        with pytest.raises(httpx.LocalProtocolError):
+            await mesh.call()
+    assert mesh.service.states["a"].breaker.state is State.CLOSED
+    mesh.assert_all_is_back()
+
+
+async def test_an_outlier_is_ejected_and_comes_back(autojump_clock):
+    settings = MeshSettings(circuit_breaker_threshold=1000, retries=0, balancer="round_robin")
+    mesh = world("a", "b", "c", "d", settings=settings)
+    turns = iter(range(10_000))
+
+    async def fails_often(_call):
+        await trio.lowlevel.checkpoint()
+        return Sent(500 if next(turns) % 5 < 2 else 200)
+
+    mesh.behaviours["a"] = fails_often
+    for _ in range(120):
+        await mesh.call()
+        await trio.sleep(0.1)
+    mesh.asked.clear()
+    for _ in range(100):
+        await mesh.call()
+    assert "a" not in mesh.asked
+    assert "of its calls succeeded" in mesh.service.ejector.refusal("a", trio.current_time()).reason
+    mesh.behaviours["a"] = well
+    await trio.sleep(31)
+    for _ in range(400):
+        await mesh.call()
+    assert "a" in mesh.asked
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["well", "refused", "reset", "503", "slow", "broken", "stream"]),
+            st.floats(0, 3),
+            st.floats(0, 3),
+        ),
+        max_size=40,
+    )
+)
+def test_whenever_callers_leave_nothing_stays_held(calls):
+    kinds = {
+        "well": well,
+        "refused": refused,
+        "reset": reset,
+        "503": answers(503),
+        "slow": slow(1.3),
+        "broken": answers(200, parts=[b"x", 0.2, httpx.ReadError("reset")]),
+        "stream": answers(200, parts=[b"x", 0.7, b"y", 0.7]),
+    }
+
+    async def behave(call):
+        return await kinds[dict(call.headers)[b"kind"].decode()](call)
+
+    async def main():
+        settings = MeshSettings(max_concurrency=2, max_waiting=2, timeout_ms=2500)
+        mesh = world("a", "b", behaviours={"a": behave, "b": behave}, settings=settings)
+
+        async def one(kind, begins, lasts):
+            await trio.sleep(begins)
+            with trio.move_on_after(lasts), suppress(MeshError, httpx.ReadError):
+                await mesh.call(headers=[(b"kind", kind.encode())])
+
+        async with trio.open_nursery() as nursery:
+            for call in calls:
+                nursery.start_soon(one, *call)
+        if mesh.asked:
+            mesh.assert_all_is_back()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_cancellation_at_every_single_step_leaves_nothing_held(autojump_clock):
+    async def behave(_call):
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        return Sent(503) if len(mesh.asked) % 2 else Sent(parts=[b"a", b"b"])
+
+    for steps in range(40):
+        mesh = world("a", behaviours={"a": behave}, settings=MeshSettings(max_concurrency=1))
+        done = []
+
+        async def call(mesh=mesh, done=done):
+            await mesh.call()
+            done.append(True)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(call)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        if mesh.asked:
+            mesh.assert_all_is_back()
