@@ -55,7 +55,15 @@ async def test_httpx_calls_services_by_host_names():
             assert client.mesh.services()["workers"].in_flight == 0
 
 
-async def test_a_streamed_body_goes_in_chunks_and_connections_are_kept():
+async def test_connections_are_kept():
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
+            for _ in range(3):
+                await client.request("workers", "PUT", "/echo", content=b"abcd")
+            assert upstream.connections == 1
+
+
+async def test_a_streamed_body_goes_in_chunks():
     async def parts():
         for part in (b"ab", b"cd"):
             await trio.lowlevel.checkpoint()
@@ -63,10 +71,9 @@ async def test_a_streamed_body_goes_in_chunks_and_connections_are_kept():
 
     with trio.fail_after(PATIENCE):
         async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
-            for _ in range(3):
-                answer = await client.request("workers", "PUT", "/echo", content=parts())
-                assert answer.content == b"abcd"
-            assert upstream.connections == 1
+            answer = await client.request("workers", "PUT", "/echo", content=parts())
+            assert answer.content == b"abcd"
+    assert upstream.requests[0].headers[b"transfer-encoding"] == b"chunked"
 
 
 async def test_what_nobody_listens_to_is_passed_by():
