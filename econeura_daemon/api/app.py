@@ -6,12 +6,12 @@ from quart import Response, request
 from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
 
-from econeura_daemon.api import hot, openapi, problems, routing
+from econeura_daemon.api import gateway, hot, openapi, problems, routing
 from econeura_daemon.api.requests import InTaskConnection
 from econeura_daemon.api.routes import GROUPS, HOT
 from econeura_daemon.api.services import Services
 from econeura_daemon.core import jsons
-from econeura_daemon.server import HotRoutes, Scope
+from econeura_daemon.server import FindApp, HotRoutes, Scope
 
 ROUTES = [route for group in GROUPS for route in group.all]
 OPENAPI = "econeura.openapi"
@@ -61,8 +61,15 @@ def hot_routes(services: Services) -> HotRoutes:
     return hot.hot_routes(services, HOT)
 
 
+def find_streaming(services: Services) -> FindApp:
+    """Return who takes bodies of any size, by path: the gateway of the mesh."""
+    return gateway.Gateway(services).find
+
+
 def scope_of(method: str, path: str) -> Scope | None:
     """Return the scope that a request needs; None: open to all."""
+    if gateway.service_of(path) is not None:
+        return Scope.PUBLISH
     return routing.scope_in(ROUTES, method, path)
 
 

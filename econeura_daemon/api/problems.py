@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from math import ceil
 
 import attrs
 from quart import Quart, Response, request
@@ -10,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from econeura_daemon.api.context import request_context
 from econeura_daemon.api.idempotency import IdempotencyInFlightError, IdempotencyMismatchError
 from econeura_daemon.api.services import services
+from econeura_daemon.client import MeshError
 from econeura_daemon.core.errors import (
     ConflictError,
     EgressRefusedError,
@@ -98,6 +100,9 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem.of("invalid-input", error.summary, details=error.flaws)
     if isinstance(error, HTTPException):
         return _of_werkzeug(error)
+    if isinstance(error, MeshError):
+        after = None if error.retry_after is None else b"%d" % max(1, ceil(error.retry_after))
+        return Problem.of(error.slug, str(error), headers=((b"retry-after", after),) if after else ())
     answer = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), None)
     if answer is None:
         return None

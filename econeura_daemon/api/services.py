@@ -9,6 +9,7 @@ from quart import current_app
 from econeura_daemon.api.idempotency import IdempotencyKeys
 from econeura_daemon.api.lists import Lists
 from econeura_daemon.api.paging import Cursors
+from econeura_daemon.client import Mesh
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import SwitchedOffError
 from econeura_daemon.core.settings import Settings
@@ -24,10 +25,11 @@ _NAME = "econeura"
 
 @attrs.frozen(kw_only=True)
 class Discovery:
-    """Who is there, and how they are."""
+    """Who is there, how they are, and who calls them."""
 
     registry: Registry
     prober: Prober
+    mesh: Mesh
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +71,11 @@ class Services:
     def prober(self) -> Prober:
         """How they are. Raises `SwitchedOffError`."""
         return self._discovery.prober
+
+    @property
+    def mesh(self) -> Mesh:
+        """Calls them. Raises `SwitchedOffError`."""
+        return self._discovery.mesh
 
     @property
     def _discovery(self) -> "Discovery":

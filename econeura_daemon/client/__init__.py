@@ -7,6 +7,7 @@ from econeura_daemon.client.errors import (
     ConcurrencyLimitError,
     MeshError,
     NoHealthyInstanceError,
+    RequestBodyTooSlowError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "MeshTransport",
     "NoHealthyInstanceError",
     "Observer",
+    "RequestBodyTooSlowError",
     "Service",
     "Told",
     "UpstreamTimeoutError",

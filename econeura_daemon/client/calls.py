@@ -18,13 +18,21 @@ REPLAYED = 64 * 1024
 class KeptBody:
     """A body that comes in pieces. What was sent of it is kept, as long as it is little, and sent again."""
 
-    def __init__(self, source: Callable[[], Awaitable[bytes]], length: int | None) -> None:
-        """``source`` returns the next piece, nothing at the end; ``length``: as announced, if it was."""
+    def __init__(
+        self, source: Callable[[], Awaitable[bytes]], length: int | None, *, is_resumable: bool = True
+    ) -> None:
+        """``source`` returns the next piece, nothing at the end; ``length``: as announced, if it was.
+
+        ``is_resumable``: who waits for a piece may be cancelled, and ask again. A generator is at its end then.
+        """
+        self.is_resumable = is_resumable
         self.length = length
         self._source = source
         self._kept: list[bytes] = []
         self._size = 0
         self._ended = False
+        self.is_awaited = False
+        """Whether its source is waited for just now."""
         self.is_replayable = True
         """Whether all that was taken is still here."""
 
@@ -35,6 +43,7 @@ class KeptBody:
 
     def stream(self) -> httpx.AsyncByteStream:
         """Return it from its beginning."""
+        self.is_awaited = False
         return _FromBeginning(self)
 
     async def piece(self, place: int) -> bytes:
@@ -43,7 +52,13 @@ class KeptBody:
             return self._kept[place]
         if self._ended:
             return b""
-        part = await self._source()
+        self.is_awaited = True
+        try:
+            part = await self._source()
+        except BaseException:
+            self.is_replayable = self.is_replayable and self.is_resumable
+            raise
+        self.is_awaited = False
         self._ended = not part
         self._size += len(part)
         if self.is_replayable and self._size <= REPLAYED:

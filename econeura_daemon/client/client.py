@@ -147,7 +147,7 @@ def _body_of(request: httpx.Request) -> bytes | KeptBody:
         return b""
 
     length = request.headers.get("content-length")
-    return KeptBody(more, None if length is None else int(length))
+    return KeptBody(more, None if length is None else int(length), is_resumable=False)
 
 
 class _Stream(httpx.AsyncByteStream):

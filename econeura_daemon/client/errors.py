@@ -6,6 +6,7 @@
         ├── CircuitOpenError             whoever may be asked failed too often, lately            (503)
         ├── ConcurrencyLimitError        whoever may be asked has as much to do as it takes       (503)
         ├── UpstreamTimeoutError         no answer within the deadline                            (504)
+        ├── RequestBodyTooSlowError      the caller's own body did not come in time                 (408)
         └── UpstreamUnreachableError     no connection, or one that ended before the answer       (502)
 
 An answer is none of these, whatever its status.
@@ -55,6 +56,12 @@ class UpstreamTimeoutError(MeshError):
     """No answer within the deadline."""
 
     slug = "upstream-timeout"
+
+
+class RequestBodyTooSlowError(MeshError):
+    """The deadline passed while more of the caller's own body was awaited: nobody else's failure."""
+
+    slug = "request-timeout"
 
 
 class UpstreamUnreachableError(MeshError):

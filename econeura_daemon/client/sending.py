@@ -44,7 +44,7 @@ class SenderTo:
         headers.append((b"X-Timeout-Ms", b"%d" % left))
         content: bytes | Body
         if isinstance(body, KeptBody):
-            content = Body(body.stream(), body.length)
+            content = Body(body.stream(), body.length, is_resumable=body.is_resumable)
             framing = (b"Transfer-Encoding", b"chunked")
             headers.append(framing if body.length is None else (b"Content-Length", b"%d" % body.length))
         else:

@@ -11,11 +11,12 @@ from random import Random
 import httpx
 import trio
 
-from econeura_daemon.client.calls import Answer, Call, Sent
+from econeura_daemon.client.calls import Answer, Call, KeptBody, Sent
 from econeura_daemon.client.choosing import Chooser
 from econeura_daemon.client.errors import (
     AttemptFailedError,
     CircuitOpenError,
+    RequestBodyTooSlowError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
@@ -240,6 +241,8 @@ def _transported(service: Service, send: Send) -> InnerStep:
             until = min(until, now + service.policy.try_timeout)
         with trio.move_on_at(until):
             return await _attempt(call, state)
+        if isinstance(call.body, KeptBody) and call.body.is_awaited:
+            raise RequestBodyTooSlowError("The request's body did not arrive in time")
         is_hurry = call.is_hurried and until == call.deadline
         raise AttemptFailedError(
             Outcome(End.CANCELLED if is_hurry else End.TIMED_OUT),

@@ -1,6 +1,6 @@
 """The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
 
-    state directory → store → events → webhooks dispatcher → registry → prober → watchdog → http
+    state directory → store → events → webhooks dispatcher → registry → client → prober → watchdog → http
 
 The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
 `Observer`) meets here and nowhere else.
@@ -16,7 +16,7 @@ from typing import cast
 import attrs
 import trio
 
-from econeura_daemon.api import Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Services, create_app, find_streaming, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.discovery import open_discovery, open_itself
@@ -27,6 +27,7 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
+    mesh_observer,
     observe_backlog,
     observe_lanes,
     observe_store,
@@ -147,6 +148,7 @@ async def open_daemon(
                     drain_timeout_ms=int(settings.daemon.drain_timeout_ms * HTTP_SHARE),
                     access_log=settings.log.access,
                     hot=hot_routes(services),
+                    find_streaming=find_streaming(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
                     async with open_itself(services, server.urls, loops):

@@ -7,12 +7,13 @@ from functools import partial
 from random import Random
 
 from econeura_daemon.api import Discovery, Services
+from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.itself import Itself
 from econeura_daemon.daemon.loops import Loops, open_loop
-from econeura_daemon.daemon.observing import observe_registry, prober_health, registry_health
+from econeura_daemon.daemon.observing import mesh_observer, observe_registry, prober_health, registry_health
 from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.daemon.state_dir import StateDir
 from econeura_daemon.daemon.watchdog import boot_time
@@ -41,7 +42,7 @@ async def open_discovery(
     loops: Loops,
     drain: Drain,
 ) -> AsyncGenerator[Discovery | None]:
-    """The registry, what the configuration declares in it, and the prober; None where discovery is switched off."""
+    """The registry, what the configuration declares in it, its callers and the prober; None where discovery is switched off."""
     if not settings.discovery.enabled:
         if settings.services:
             _log.warning(
@@ -60,11 +61,17 @@ async def open_discovery(
             boot_time=boot_time,
             supervised=loops.supervised,
         ) as registry,
+        open_client(
+            resolve=lambda name: registry.snapshot().resolve(name),
+            settings_of=settings.mesh_of,
+            rng=rng,
+            observer=mesh_observer(metrics),
+        ) as calling,
         open_resolver() as resolve,
-        open_probe_client() as client,
+        open_probe_client() as probing,
         open_prober(
             registry=registry,
-            probe=client.probe,
+            probe=probing.probe,
             clock=clock,
             rng=rng,
             max_in_flight=settings.discovery.max_probes,
@@ -74,11 +81,12 @@ async def open_discovery(
         drain.closes(prober.drain)
         declared = Declared(registry, resolve, settings.discovery, settings.services)
         reloader.follow(lambda new: declared.use(new.services))
+        reloader.follow(lambda new: calling.mesh.use(new.mesh_of))
         observe_registry(metrics, registry, prober)
         health.add("registry", lambda: registry_health(loops.health_of("registry"), registry))
         health.add("prober", lambda: prober_health(loops.health_of("registry"), prober))
         async with open_loop(loops.supervised("registry.declared", declared.run)):
-            yield Discovery(registry=registry, prober=prober)
+            yield Discovery(registry=registry, prober=prober, mesh=calling.mesh)
 
 
 @asynccontextmanager

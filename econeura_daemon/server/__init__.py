@@ -1,6 +1,6 @@
 """Listening sockets, HTTP/1.1 connections, and the rules that every route shares, one implementation each."""
 
-from econeura_daemon.server.asgi import App, AsgiScope, Message, Receive, Send
+from econeura_daemon.server.asgi import App, AsgiScope, FindApp, Header, Message, Receive, Send
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import (
     ALL_SCOPES,
@@ -24,6 +24,8 @@ __all__ = [
     "App",
     "AsgiScope",
     "Drain",
+    "FindApp",
+    "Header",
     "HotFunction",
     "HotRoute",
     "HotRoutes",

@@ -16,7 +16,7 @@ import trio
 
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
-from econeura_daemon.server.asgi import App, AsgiScope, Header, Message, Receive, Send
+from econeura_daemon.server.asgi import App, AsgiScope, FindApp, Header, Message, Receive, Send
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, Scope, ScopeOf
 from econeura_daemon.server.problems import Problem, document, headers_of
@@ -58,7 +58,9 @@ class Gate:
         slots: Slots,
         access_log: bool,
         hot: HotRoutes | None = None,
+        find_streaming: FindApp | None = None,
     ) -> None:
+        self._find_streaming = find_streaming or _find_none
         self.hot = HotTable(hot or {})
         self.identify = Identify(drain, rng)
         self._app = app
@@ -165,14 +167,12 @@ class Gate:
             else:
                 stopped = overloaded()
         try:
-            stopped = stopped or self._bounds.refuse(request)
+            streaming = self._find_streaming(request.path)
+            if streaming is None:
+                stopped = stopped or self._bounds.refuse(request)
+                receive = self._bounded(scope, request, receive, answering.share, hold)
             if stopped is None:
-                is_on_its_way = scope["http_version"] == "2" or has_body(request)
-                if is_on_its_way and not scope.get("econeura.is_whole", False):
-                    receive = BoundedBody(receive, self._bounds, answering.share).receive
-                    if hold is not None:
-                        receive = UnhurriedBody(receive, hold).receive
-                stopped = await self._handle(scope, request, receive, answering)
+                stopped = await self._handle(streaming or self._app, scope, request, receive, answering)
         finally:
             if hold is not None:
                 hold.release()
@@ -181,8 +181,18 @@ class Gate:
         if stopped is not None and not answering.status:
             await answering.respond(stopped)
 
+    def _bounded(
+        self, scope: AsgiScope, request: Request, receive: Receive, share: Share, hold: Hold | None
+    ) -> Receive:
+        is_on_its_way = scope["http_version"] == "2" or has_body(request)
+        if is_on_its_way and not scope.get("econeura.is_whole", False):
+            receive = BoundedBody(receive, self._bounds, share).receive
+            if hold is not None:
+                receive = UnhurriedBody(receive, hold).receive
+        return receive
+
     async def _handle(
-        self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
+        self, app: App, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
     ) -> Problem | Response | None:
         """Call the route; return what is to be answered if it has not."""
         refusals: list[Problem] = []
@@ -192,7 +202,7 @@ class Gate:
                 request.body, request.query = await _read_whole(receive), scope["query_string"]
                 request.context.route = route.label
                 return await route.function(request)
-            await self._app(scope, receive, answering.send)
+            await app(scope, receive, answering.send)
         except* BodyRefusedError as refused:
             refusals += _problems_in(refused)
         except* AnswerGivenUpError:
@@ -259,6 +269,10 @@ class _Answering:
             headers.pop()
         await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _find_none(_path: str) -> None:
+    """Find no application that streams."""
 
 
 async def _read_whole(receive: Receive) -> bytes:

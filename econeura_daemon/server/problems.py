@@ -39,6 +39,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "overloaded": (503, "Overloaded"),
     "store-unavailable": (503, "Store unavailable"),
     "http-version-not-supported": (505, "HTTP version not supported"),
+    "upstream-unreachable": (502, "Upstream unreachable"),
+    "no-healthy-instance": (503, "No healthy instance"),
+    "circuit-open": (503, "Circuit open"),
+    "concurrency-limit": (503, "Concurrency limit"),
+    "upstream-timeout": (504, "Upstream timeout"),
     "store-full": (507, "Insufficient storage"),
 }
 """Every slug that the daemon can answer with, with its status and title; ``docs/http-api.md`` lists them."""

@@ -15,7 +15,7 @@ import trio
 
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
-from econeura_daemon.server.asgi import App
+from econeura_daemon.server.asgi import App, FindApp
 from econeura_daemon.server.certificates import open_context
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, ScopeOf
@@ -209,9 +209,12 @@ async def open_server(
     drain_timeout_ms: int,
     access_log: bool = False,
     hot: HotRoutes | None = None,
+    find_streaming: FindApp | None = None,
     connection: ServeConnection | None = None,
 ) -> AsyncGenerator[Server]:
     """Serve ``app``, and beside it ``hot``, behind the rules for the length of the block; it takes over the listeners.
+
+    ``find_streaming``: who takes bodies of any size, by path.
 
     Leaving the block is a drain: nothing new is accepted, idle connections close, requests under way have
     ``drain_timeout_ms`` to end, and are cancelled then. The application's lifespan encloses it all.
@@ -232,6 +235,7 @@ async def open_server(
         slots=slots,
         access_log=access_log,
         hot=hot,
+        find_streaming=find_streaming,
     )
     try:
         async with open_lifespan(app) as state, open_upkeep(drain) as upkeep, trio.open_nursery() as nursery:

@@ -84,6 +84,18 @@ class Metrics:
             "deliveries_backlog", "Deliveries that have not come to an end", ("status",)
         )
 
+        self.mesh_requests = self._counter(
+            "mesh_requests", "Calls of services: 2xx and so on, or the slug of a problem", ("type", "outcome")
+        )
+        self.mesh_attempts = self._counter(
+            "mesh_attempts",
+            "Attempts to call services: 2xx and so on, or why there was no answer",
+            ("type", "outcome"),
+        )
+        self.mesh_request_seconds = self._histogram(
+            "mesh_request_seconds", "From a call's beginning to the head of its answer", QUICK, ("type",)
+        )
+
         self.store_commit_seconds = self._histogram(
             "store_commit_seconds", "One group, from its first work to the end of its commit", QUICK
         )

@@ -40,10 +40,12 @@ class Exchange:
     """
 
     __slots__ = (
+        "_body",
         "_failure",
         "_left",
         "_max_bytes",
         "_read_timeout",
+        "_rest",
         "_unsent",
         "_write_timeout",
         "connection",
@@ -68,6 +70,8 @@ class Exchange:
         self._left = max_bytes
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
+        self._rest = memoryview(b"")
+        self._body: Body | None = None
         self._failure: Exception | None = None
         self._unsent: httpx.WriteError | None = None
         self.heard = False
@@ -81,7 +85,11 @@ class Exchange:
         return self.parser.complete and self.parser.reusable and self.sent
 
     async def send(self, data: bytes, body: Body | None = None) -> None:
-        """Send a request. An answer that comes before all of it left ends the sending (RFC 9112 9.5)."""
+        """Send a request, or as much of it as leaves before the head of the answer comes.
+
+        What is left of a body that is resumable goes on leaving while the answer is read; else an answer that comes
+        before all of it left ends the sending (RFC 9112 9.5).
+        """
         try:
             taken = self.connection.send_now(data)
         except OSError as error:
@@ -89,7 +97,8 @@ class Exchange:
         if taken == len(data) and body is None and self.connection.flushed:
             self.sent = True
             return
-        await self._send_while_listening(memoryview(data)[taken:], body)
+        self._rest, self._body = memoryview(data)[taken:], body
+        await self._send_while_listening()
 
     async def head(self) -> None:
         """Read until the head of the answer stands."""
@@ -105,7 +114,10 @@ class Exchange:
                 return parser.parts.popleft()
             if parser.complete:
                 return b""
-            await self._receive()
+            if self.sent or self._body is None or not self._body.is_resumable:
+                await self._receive()
+            else:
+                await self._receive_while_sending()
 
     async def _receive(self) -> None:
         if self.parser.flaw is not None:
@@ -143,9 +155,9 @@ class Exchange:
 
     # A request that does not leave at once: send and listen at the same time.
 
-    async def _send_while_listening(self, rest: memoryview, body: Body | None) -> None:
+    async def _send_while_listening(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pump, rest, body, nursery.cancel_scope)
+            nursery.start_soon(self._pump, nursery.cancel_scope)
             nursery.start_soon(self._listen, nursery.cancel_scope)
         if self.sent or self.parser.has_head:
             return
@@ -153,14 +165,34 @@ class Exchange:
             raise self._failure
         raise self._lost(self._unsent or httpx.WriteError("the request was not sent"))
 
-    async def _pump(self, rest: memoryview, body: Body | None, both: trio.CancelScope) -> None:
+    async def _receive_while_sending(self) -> None:
+        """Take what comes of the answer, or send all of the request, whichever is first."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, nursery.cancel_scope)
+            nursery.start_soon(self._receive_once, nursery.cancel_scope)
+        if self._unsent is not None:
+            self._body = None  # the peer takes no more, and may answer all the same
+        if self._failure is not None:
+            raise self._failure
+
+    async def _receive_once(self, both: trio.CancelScope) -> None:
+        try:
+            await self._receive()
+        except Exception as error:  # noqa: BLE001 - raised above
+            self._failure = self._failure or error
+        both.cancel()
+
+    async def _pump(self, both: trio.CancelScope) -> None:
+        """Send what is left. Of a resumable body a cancellation loses nothing."""
+        body = self._body
         try:
             try:
-                await self._send_all(rest)
+                await self._send_rest()
                 while body is not None and (part := await body.next()):
-                    await self._send_all(memoryview(part))
+                    self._rest = memoryview(part)
+                    await self._send_rest()
             finally:
-                if body is not None:
+                if body is not None and not body.is_resumable:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
                         await body.aclose()
         except _UnsentError as error:
@@ -173,13 +205,13 @@ class Exchange:
             self.sent = True
         both.cancel()
 
-    async def _send_all(self, rest: memoryview) -> None:
+    async def _send_rest(self) -> None:
         while True:
             try:
-                rest = rest[self.connection.send_now(rest) :]
+                self._rest = self._rest[self.connection.send_now(self._rest) :]
             except OSError as error:
                 raise _UnsentError(error) from None
-            if not rest and self.connection.flushed:
+            if not self._rest and self.connection.flushed:
                 await trio.lowlevel.checkpoint()
                 return
             with trio.move_on_after(_or_ever(self._write_timeout)) as scope:

@@ -68,7 +68,11 @@ def request_line(method: bytes, place: bytes) -> bytes:
 class Body:
     """A request's body, piece by piece, framed as its head promised."""
 
-    def __init__(self, source: httpx.AsyncByteStream, length: int | None) -> None:
+    def __init__(
+        self, source: httpx.AsyncByteStream, length: int | None, *, is_resumable: bool = False
+    ) -> None:
+        """``is_resumable``: what waits for the next piece may be cancelled, and asked again; no generator may."""
+        self.is_resumable = is_resumable
         self._source = source
         self._parts: AsyncIterator[bytes] | None = None
         self._length = length

@@ -16,6 +16,7 @@ from econeura_daemon.client import (
     KeptBody,
     MeshError,
     NoHealthyInstanceError,
+    RequestBodyTooSlowError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
@@ -439,6 +440,28 @@ async def test_a_retry_sends_what_was_sent_and_then_the_rest(autojump_clock):
     mesh = world("a", behaviours={"a": takes_one_piece})
     assert await mesh.call("PUT", body=KeptBody(pieces(b"ab", b"cd", b"ef"), 6)) == (200, b"ok")
     assert bodies == [b"ab", b"ab", b"cdef"]
+
+
+async def test_a_generator_that_was_interrupted_is_not_taken_for_its_end(autojump_clock):
+    async def parts():
+        yield b"ab"
+        await trio.sleep(15)  # longer than one try
+        yield b"cd"
+
+    generator = parts()
+
+    async def more():
+        return await anext(generator, b"")
+
+    async def takes_it(call):
+        return Sent(parts=[await read(call.body.stream())])
+
+    mesh = world("a", behaviours={"a": takes_it}, settings=MeshSettings(try_timeout_ms=10_000))
+    with pytest.raises(RequestBodyTooSlowError):
+        await mesh.call("PUT", body=KeptBody(more, 4, is_resumable=False))
+    assert len(mesh.asked) == 1
+    mesh.assert_all_is_back()
+    await generator.aclose()
 
 
 async def test_a_request_that_cannot_be_sent_is_nobodys_failure(autojump_clock):

@@ -8,7 +8,8 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Discovery, Services, create_app, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, find_streaming, hot_routes, scope_of
+from econeura_daemon.client import open_client
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.probes import Outcome, ProbeResult, open_prober
@@ -108,6 +109,9 @@ async def open_world(
             rng=rng,
         ) as registry,
         open_prober(registry=registry, probe=probe, clock=clock, rng=rng, max_in_flight=16) as prober,
+        open_client(
+            resolve=lambda name: registry.snapshot().resolve(name), settings_of=settings.mesh_of, rng=rng
+        ) as calling,
     ):
         health = HealthBoard()
         health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
@@ -123,7 +127,9 @@ async def open_world(
                 store=store, policies=policies, claimant=claimant, clock=clock, rng=rng
             ),
             deliveries=Deliveries(store),
-            discovery=Discovery(registry=registry, prober=prober) if settings.discovery.enabled else None,
+            discovery=Discovery(registry=registry, prober=prober, mesh=calling.mesh)
+            if settings.discovery.enabled
+            else None,
             health=health,
             metrics=metrics,
         )
@@ -145,6 +151,7 @@ async def open_world(
             slots=Slots(limit, limit),
             access_log=False,
             hot=hot_routes(services),
+            find_streaming=find_streaming(services),
         )
         asgi = from_this_machine(stack)
         transport = httpx.ASGITransport(app=asgi)

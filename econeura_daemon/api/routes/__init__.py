@@ -1,10 +1,11 @@
 """One file of routes a feature; each route is a few lines."""
 
-from econeura_daemon.api.routes import deliveries, events, operations, services, stream, subscriptions
+from econeura_daemon.api.routes import deliveries, events, mesh, operations, services, stream, subscriptions
 
 GROUPS = [
     operations.routes,
     services.routes,
+    mesh.routes,
     events.routes,
     stream.routes,
     subscriptions.routes,

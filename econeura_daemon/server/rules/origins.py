@@ -8,7 +8,7 @@ from econeura_daemon.server.requests import Request, Response
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_EXPOSED = b"X-Request-ID, Retry-After, Idempotent-Replayed, X-Econeura-Index"
+_EXPOSED = b"X-Request-ID, Retry-After, Idempotent-Replayed, X-Econeura-Index, X-Service-Id, X-Retries, X-Response-Time"
 _PREFLIGHT_SECONDS = b"600"
 
 

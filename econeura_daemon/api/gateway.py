@@ -1,0 +1,249 @@
+"""``ANY /v1/mesh/{type}/{path}``: calls a service for whoever speaks HTTP, and streams both ways.
+
+What reaches a service: method, path, query, body, and the headers that are end to end (RFC 9110 7.6.1), with ``Host``
+the instance's own. What authorized the caller here is nobody's business there. What comes back: status, body, and its
+end-to-end headers, but no permission for pages of other sites: who has that is the daemon's to say.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+import httpx
+import trio
+
+from econeura_daemon.api.problems import problem_of
+from econeura_daemon.api.services import Services
+from econeura_daemon.client import Answer, Call, KeptBody, MeshError, RequestBodyTooSlowError
+from econeura_daemon.core.errors import InvalidInputError
+from econeura_daemon.core.instances import RESERVED_TYPES
+from econeura_daemon.core.phrases import shortened
+from econeura_daemon.server import (
+    App,
+    AsgiScope,
+    Header,
+    Problem,
+    Receive,
+    RequestContext,
+    Send,
+    send_problem,
+)
+from econeura_daemon.telemetry.trace import parse_traceparent
+
+log = logging.getLogger(__name__)
+
+ROUTE = "/v1/mesh/{type}/{path}"
+SMALL = 64 * 1024
+"""A body that says it is no longer is read before an instance is chosen: a slow client holds none of its slots."""
+
+_PREFIX = "/v1/mesh/"
+_PATH = re.compile(rf"{_PREFIX}([a-z0-9][a-z0-9_-]{{0,63}})/.*", re.DOTALL)
+_TIMEOUT = re.compile(r"[1-9][0-9]{0,9}")
+_HOP = frozenset(
+    (
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    )
+)  # fmt: skip
+_NOT_SENT = _HOP | frozenset(
+    (
+        b"host", b"content-length", b"expect", b"authorization", b"forwarded", b"x-forwarded-for", b"x-request-id",
+        b"x-timeout-ms", b"traceparent", b"tracestate",
+    )
+)  # fmt: skip
+"""The last ones are sent anew."""
+_NOT_RETURNED = _HOP | frozenset(
+    (b"x-service-id", b"x-retries", b"x-response-time", b"x-request-id", b"date")
+)
+_CORS = b"access-control-"
+
+
+def service_of(path: str) -> str | None:
+    """Return the type that a path calls, None if it is none of the gateway's."""
+    match = _PATH.fullmatch(path)
+    return match[1] if match is not None and match[1] not in RESERVED_TYPES else None
+
+
+class Gateway:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def find(self, path: str) -> App | None:
+        """Return the gateway, if the path is one of its own."""
+        return None if service_of(path) is None else self.serve
+
+    async def serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Call the service that the path names, and answer as it does."""
+        context = RequestContext.of(scope)
+        context.route = ROUTE
+        context.long_lived()  # how many calls there may be is the mesh's to say
+        began = trio.current_time()
+        try:
+            call = await self._call(scope, receive, context)
+            answer = await self._services.mesh.call(call)
+        except Exception as error:
+            problem = _problem(error)
+            if problem is None:
+                raise
+            known = _facts_of_error(error, trio.current_time() - began)
+            problem = Problem.of(
+                problem.slug, problem.detail, details=problem.details, headers=[*problem.headers, *known]
+            )
+            await send_problem(send, problem, context, self._services.clock)
+            return
+        try:
+            await _pass_on(answer, send)
+        except httpx.TransportError as error:
+            # The head is out: all that can still be said is that this is not the whole answer.
+            log.warning(
+                "%s broke off its answer: %s",
+                answer.service_id,
+                error,
+                extra={"request_id": context.request_id},
+            )
+        finally:
+            answer.close()
+
+    async def _call(self, scope: AsgiScope, receive: Receive, context: RequestContext) -> Call:
+        first: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        place = _place(scope)
+        timeout = first.get(b"x-timeout-ms")
+        return Call(
+            service=service_of(scope["path"]) or "",
+            method=scope["method"],
+            place=place,
+            headers=list(_headers(scope, first, context)),
+            timeout=None if timeout is None else _seconds(timeout),
+            trace=parse_traceparent(context.traceparent, context.tracestate),
+            body=await self._body(scope, first, receive),
+        )
+
+    async def _body(self, scope: AsgiScope, first: dict[bytes, bytes], receive: Receive) -> bytes | KeptBody:
+        given = first.get(b"content-length")
+        length = None if given is None else int(given)
+        if length is None and b"transfer-encoding" not in first and not _may_follow(scope):
+            return b""
+        source = _Source(receive)
+        if scope.get("econeura.is_whole", False) or (length is not None and length <= SMALL):
+            with trio.move_on_after(self._services.settings.http.body_timeout_ms / 1000):
+                return await source.all()
+            raise RequestBodyTooSlowError("The request's body did not arrive in time")
+        return KeptBody(source.more, length)
+
+
+class _Source:
+    """A request's body as ASGI brings it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def more(self) -> bytes:
+        """Return the next piece, nothing at the end. A client that leaves cancels this."""
+        while not self._ended:
+            message = await self._receive()
+            self._ended = not message.get("more_body", False)
+            body: bytes = message.get("body", b"")
+            if body:
+                return body
+        return b""
+
+    async def all(self) -> bytes:
+        pieces = []
+        while piece := await self.more():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+async def _pass_on(answer: Answer, send: Send) -> None:
+    headers = [*_end_to_end(answer.headers, _NOT_RETURNED), *_facts(answer)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    while part := await answer.more():
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> Iterable[Header]:
+    """Yield what is for the other end; what ``Connection`` names is for the next hop alone."""
+    headers = list(headers)
+    named = {
+        one.strip().lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for one in value.split(b",")
+    }
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in dropped and lower not in named and not lower.startswith(_CORS):
+            yield lower, value
+
+
+def _headers(scope: AsgiScope, first: dict[bytes, bytes], context: RequestContext) -> Iterable[Header]:
+    yield from _end_to_end(scope["headers"], _NOT_SENT)
+    yield b"x-request-id", context.request_id.encode("ascii")
+    client = scope.get("client")
+    address = None if client is None else str(client[0]).partition("%")[0]
+    given = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    shown = b"unknown" if address is None else address.encode("ascii")
+    yield b"x-forwarded-for", b", ".join([*given, shown])
+    host = first.get(b"host", b"").replace(b'"', b"").replace(b"\\", b"")
+    element = b'for=%b;host="%b";proto=%b' % (_node(address), host, scope["scheme"].encode("ascii"))
+    given = [value for name, value in scope["headers"] if name == b"forwarded"]
+    yield b"forwarded", b", ".join([*given, element])
+    yield b"via", b"1.1 econeura-daemon"  # RFC 9110 7.6.3
+
+
+def _node(address: str | None) -> bytes:
+    """Return the caller as ``Forwarded`` writes it (RFC 7239 6)."""
+    if address is None:
+        return b"unknown"
+    return (
+        b'"[%b]"' % address.encode("ascii") if ip_address(address).version == 6 else address.encode("ascii")
+    )
+
+
+def _place(scope: AsgiScope) -> bytes:
+    """Return path and query as they were sent."""
+    raw: bytes = scope["raw_path"]
+    parts = raw.split(b"/", 4)
+    if len(parts) < 5 or b"/".join(parts[:4]).decode("latin-1") != _PREFIX + (
+        service_of(scope["path"]) or ""
+    ):
+        raise InvalidInputError.at("path", f"expected {ROUTE}, the type not percent-encoded")
+    query: bytes = scope["query_string"]
+    return b"/%b?%b" % (parts[4], query) if query else b"/" + parts[4]
+
+
+def _seconds(timeout: bytes) -> float:
+    text = timeout.decode("latin-1")
+    if _TIMEOUT.fullmatch(text) is None:
+        raise InvalidInputError.at("X-Timeout-Ms", f"expected milliseconds from 1, got {shortened(text)!r}")
+    return int(text) / 1000
+
+
+def _may_follow(scope: AsgiScope) -> bool:
+    """Tell whether a body may follow that no header announces: HTTP/2 frames it."""
+    return scope["http_version"] == "2" and scope["method"] not in {"GET", "HEAD", "OPTIONS"}
+
+
+def _facts(answer: Answer) -> Iterable[Header]:
+    yield b"x-service-id", answer.service_id.encode("ascii")
+    yield b"x-retries", b"%d" % max(0, answer.attempts - 1)
+    yield b"x-response-time", b"%d" % round(answer.seconds * 1000)
+
+
+def _problem(error: Exception) -> Problem | None:
+    if isinstance(error, httpx.LocalProtocolError):
+        return Problem.of("invalid-input", f"The request cannot be passed on: {error}")
+    return problem_of(error)
+
+
+def _facts_of_error(error: Exception, seconds: float) -> Iterable[Header]:
+    if isinstance(error, MeshError):
+        if error.service_id is not None:
+            yield b"x-service-id", error.service_id.encode("ascii")
+        yield b"x-retries", b"%d" % max(0, error.attempts - 1)
+        yield b"x-response-time", b"%d" % round(seconds * 1000)

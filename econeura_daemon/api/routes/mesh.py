@@ -1,0 +1,165 @@
+"""The mesh: how services are called, and how the calls fare. Calling them is `api.gateway`'s."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import trio
+from quart import Response
+
+from econeura_daemon.api.queries import Parameter
+from econeura_daemon.api.replies import reply
+from econeura_daemon.api.routing import Answered, Routes, current_query
+from econeura_daemon.api.schemas import (
+    BOOLEAN,
+    COUNT,
+    INSTANT,
+    MS,
+    NUMBER,
+    STRING,
+    listed,
+    nullable,
+    obj,
+    values_of,
+)
+from econeura_daemon.api.services import services
+from econeura_daemon.client import InstanceState, Service
+from econeura_daemon.core.clock import format_instant
+from econeura_daemon.core.phrases import shortened
+from econeura_daemon.primitives import CircuitBreaker
+from econeura_daemon.registry.model import Status
+from econeura_daemon.server import Scope
+
+routes = Routes("Mesh")
+
+_TYPE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+_BREAKER = obj(
+    state={"type": "string", "enum": ["closed", "open", "half_open"]}, reason=STRING, until=nullable(INSTANT)
+)
+_POLICY = obj(
+    timeoutMs=MS,
+    tryTimeoutMs=MS,
+    retries=COUNT,
+    circuitBreakerThreshold=COUNT,
+    circuitBreakerOpenMs=MS,
+    maxConcurrency=COUNT,
+    maxWaiting=COUNT,
+    balancer=STRING,
+)
+_INSTANCE = obj(
+    id=STRING,
+    status=values_of(Status),
+    weight=COUNT,
+    inFlight=COUNT,
+    limit=COUNT,
+    latencyMs=NUMBER,
+    ejectedUntil=nullable(INSTANT),
+    ejectionReason=nullable(STRING),
+    breaker=_BREAKER,
+)
+_SERVICE = obj(
+    type=STRING,
+    policy=_POLICY,
+    panic=BOOLEAN,
+    inFlight=COUNT,
+    queued=COUNT,
+    budget=obj(calls=COUNT, retries=COUNT, retriesInFlight=COUNT, refusal=nullable(STRING)),
+    totals=obj(requests=COUNT, failures=COUNT, retries=COUNT, refusals=COUNT),
+    breaker=_BREAKER,
+    instances=listed(_INSTANCE),
+)
+
+
+def _type(text: str) -> str:
+    if _TYPE.fullmatch(text) is None:
+        raise ValueError(f"expected a service type, got {shortened(text)!r}")
+    return text
+
+
+TYPE: Parameter[str | None] = Parameter(
+    name="type", read=_type, default=None, schema=STRING, doc="Of this service alone."
+)
+
+
+@routes.add(
+    "GET",
+    "/v1/mesh",
+    scope=Scope.READ,
+    query=(TYPE,),
+    problems=("not-found",),
+    answers={
+        200: Answered("Every service that has instances which speak HTTP.", obj(items=listed(_SERVICE)))
+    },
+)
+async def read_mesh() -> Response:
+    """Tell how services are called: policies, breakers, limits, who is ejected and why.
+
+    `limit` and `latencyMs` are what the calls taught; a failure adds a second to the latency, for a while.
+    """
+    asked = current_query()[TYPE]
+    known = services().registry.snapshot().types
+    names = sorted(known) if asked is None else [asked]
+    found = (services().mesh.show(name) for name in names)
+    return reply({"items": [_shown(one) for one in found if one is not None and one.states]})
+
+
+def _shown(service: Service) -> dict[str, Any]:
+    now = trio.current_time()
+    at = _instants(now)
+    budget = service.budget.statistics()
+    totals = service.totals
+    return {
+        "type": service.name,
+        "policy": service.policy.to_json(),
+        "panic": service.is_panic,
+        "inFlight": budget.calls_in_flight,
+        "queued": sum(one.limiter.tasks_waiting for one in service.states.values()),
+        "budget": {
+            "calls": budget.calls,
+            "retries": budget.retries,
+            "retriesInFlight": budget.retries_in_flight,
+            "refusal": None if budget.refusal is None else budget.refusal.reason,
+        },
+        "totals": {
+            "requests": totals.requests,
+            "failures": totals.failures,
+            "retries": totals.retries,
+            "refusals": totals.refusals,
+        },
+        "breaker": _breaker(service.breaker, at),
+        "instances": [_instance(service, one, now, at) for _, one in sorted(service.states.items())],
+    }
+
+
+def _instance(
+    service: Service, one: InstanceState, now: float, at: Callable[[float | None], str | None]
+) -> dict[str, Any]:
+    ejection = service.ejector.refusal(one.instance.id, now)
+    return {
+        "id": one.instance.id,
+        "status": one.instance.status.value,
+        "weight": one.instance.registration.weight,
+        "inFlight": one.limiter.borrowed,
+        "limit": one.limiter.limit,
+        "latencyMs": round(service.roster.latency(one.member, now) * 1000, 3),
+        "ejectedUntil": None if ejection is None else at(ejection.until),
+        "ejectionReason": None if ejection is None else ejection.reason,
+        "breaker": _breaker(one.breaker, at),
+    }
+
+
+def _breaker(breaker: CircuitBreaker, at: Callable[[float | None], str | None]) -> dict[str, Any]:
+    found = breaker.statistics()
+    return {"state": found.state.name.lower(), "reason": found.reason, "until": at(found.until)}
+
+
+def _instants(now: float) -> Callable[[float | None], str | None]:
+    """Return what tells an instant on Trio's clock as one of the wall clock."""
+    wall = services().clock.now()
+
+    def at(instant: float | None) -> str | None:
+        return None if instant is None else format_instant(wall + timedelta(seconds=instant - now))
+
+    return at
