@@ -27,7 +27,6 @@ from econeura_daemon.daemon.observing import (
     DeliveryObserver,
     database_health,
     dispatcher_health,
-    mesh_observer,
     observe_backlog,
     observe_lanes,
     observe_store,

@@ -42,7 +42,7 @@ async def open_discovery(
     loops: Loops,
     drain: Drain,
 ) -> AsyncGenerator[Discovery | None]:
-    """The registry, what the configuration declares in it, its callers and the prober; None where discovery is switched off."""
+    """The registry and what is declared in it, its callers, the prober; None where discovery is switched off."""
     if not settings.discovery.enabled:
         if settings.services:
             _log.warning(

@@ -35,7 +35,7 @@ BODIES = {
 }
 WITH_BODY = [(route.method, route.path) for route in ROUTES if route.path in BODIES and route.method != "GET"]
 WITH_BODY = [pair for pair in WITH_BODY if pair[0] != "DELETE"]
-IN_MEMORY = ("/v1/services", "/v1/endpoints", "/v1/discovery")
+IN_MEMORY = ("/v1/services", "/v1/endpoints", "/v1/discovery", "/v1/mesh")
 """What is read there does not ask the store."""
 GETS = [route.path for route in ROUTES if route.method == "GET" and route.path != "/v1/stream"]
 

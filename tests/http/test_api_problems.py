@@ -2,12 +2,13 @@
 
 import json
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from econeura_daemon.api import scope_of
+from econeura_daemon.api import find_streaming, scope_of
 from econeura_daemon.core.errors import (
     ConflictError,
     OutcomeUnknownError,
@@ -105,7 +106,66 @@ async def key_in_flight(rig, store):
     return second
 
 
+async def one_that_fails(rig, _store):
+    """Register an instance at a port that nobody listens to."""
+    with trio.socket.socket() as unused:
+        await unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        body = {"id": "w", "type": "w", "host": "127.0.0.1", "port": port, "ttlMs": 60_000}
+        assert (await rig.ask(post(json.dumps(body).encode(), path="/v1/services"))).status == 201
+        return await rig.ask(get("/v1/mesh/w/x"))
+
+
+async def nobody(rig, _store):
+    return await rig.ask(get("/v1/mesh/nobody/x"))
+
+
+async def open_circuit(rig, store):
+    await one_that_fails(rig, store)
+    for _ in range(2):
+        answer = await rig.ask(get("/v1/mesh/w/x"))
+    return answer
+
+
+@asynccontextmanager
+async def one_that_is_silent(rig):
+    """Register an instance that accepts connections and says nothing."""
+    with trio.socket.socket() as silent:
+        await silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        body = {"id": "w", "type": "w", "host": "127.0.0.1", "port": silent.getsockname()[1], "ttlMs": 60_000}
+        assert (await rig.ask(post(json.dumps(body).encode(), path="/v1/services"))).status == 201
+        yield get("/v1/mesh/w/x", "X-Timeout-Ms: 100")
+
+
+async def late(rig, _store):
+    async with one_that_is_silent(rig) as asked:
+        return await rig.ask(asked)
+
+
+async def too_many(rig, _store):
+    async with one_that_is_silent(rig) as asked, trio.open_nursery() as nursery:
+        for _ in range(20):  # the limit to begin with
+            nursery.start_soon(rig.ask, asked)
+        while b'"inFlight":20' not in (await rig.ask(get("/v1/mesh"))).body:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        answer = await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 1"))
+        nursery.cancel_scope.cancel()
+    return answer
+
+
+MESH = {
+    "no-healthy-instance": nobody,
+    "upstream-unreachable": one_that_fails,
+    "upstream-timeout": late,
+    "circuit-open": open_circuit,
+    "concurrency-limit": too_many,
+}
+
+
 async def reach(slug, rig, store):
+    if slug in MESH:
+        return await MESH[slug](rig, store)
     if slug in REQUESTS:
         return await rig.ask(REQUESTS[slug])
     if slug in FAILURES:
@@ -122,7 +182,12 @@ async def test_every_documented_slug_is_reached(slug):
     with trio.fail_after(20):
         async with open_inline_store() as store, open_world(store) as world:
             async with serving(
-                world.app, tokens=Reader(), scope_of=scope_of, max_body_bytes=1024, body_timeout_ms=100
+                world.app,
+                tokens=Reader(),
+                scope_of=scope_of,
+                find_streaming=find_streaming(world.services),
+                max_body_bytes=1024,
+                body_timeout_ms=100,
             ) as rig:
                 answer = await reach(slug, rig, store)
             document = json.loads(answer.body)
