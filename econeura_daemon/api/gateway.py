@@ -113,6 +113,7 @@ class Gateway:
         timeout = first.get(b"x-timeout-ms")
         return Call(
             service=service_of(scope["path"]) or "",
+            id=context.request_id,
             method=scope["method"],
             place=place,
             headers=list(_headers(scope, first, context)),

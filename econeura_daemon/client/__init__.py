@@ -12,11 +12,13 @@ from econeura_daemon.client.errors import (
     UpstreamUnreachableError,
 )
 from econeura_daemon.client.mesh import Mesh, Observer
+from econeura_daemon.client.recent import Called
 from econeura_daemon.client.service import InstanceState, Service, Told
 
 __all__ = [
     "Answer",
     "Call",
+    "Called",
     "CircuitOpenError",
     "Client",
     "ConcurrencyLimitError",

@@ -85,6 +85,16 @@ class _FromBeginning(httpx.AsyncByteStream):
         return part
 
 
+@attrs.frozen
+class Attempt:
+    """One attempt that ended."""
+
+    service_id: str
+    outcome: Outcome
+    seconds: float
+    """To the head of the answer, or to the failure."""
+
+
 @attrs.define(eq=False, kw_only=True)
 class Call:
     """One call of a service, however many attempts it takes."""
@@ -99,12 +109,15 @@ class Call:
     timeout: float | None = None
     """Seconds; the caller's own, which shortens the service's."""
     trace: TraceContext | None = None
+    id: str = ""
+    """The request's, for whoever looks for it."""
     # What the steps find out on the way.
     began: float = 0.0
     deadline: float = 0.0
     is_hurried: bool = False
     """The deadline is the caller's own: that it passes says nothing about the instance."""
     tried: list[Member] = attrs.field(factory=list)
+    made: list[Attempt] = attrs.field(factory=list)
     attempts: int = 0
     asked: str | None = None
     """The instance that was asked last."""

@@ -131,6 +131,7 @@ def _call_of(request: httpx.Request) -> Call:
         body=_body_of(request),
         timeout=min(timeouts, default=None),
         trace=parse_traceparent(request.headers.get("traceparent"), states),
+        id=request.headers.get("x-request-id", ""),
     )
 
 

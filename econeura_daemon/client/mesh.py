@@ -14,6 +14,7 @@ from econeura_daemon.client.errors import (
     NoHealthyInstanceError,
 )
 from econeura_daemon.client.policies import ServicePolicy
+from econeura_daemon.client.recent import Called, Recent
 from econeura_daemon.client.service import InstanceState, Service, Told
 from econeura_daemon.client.steps import Resolve, Send, Step, compose
 from econeura_daemon.core.settings import MeshSettings
@@ -49,6 +50,8 @@ class Mesh:
         self._sender = sender
         self._rng = rng
         self._observer = observer or Observer()
+        self.recent = Recent()
+        """The last calls."""
         self._services: dict[str, tuple[Service, Step]] = {}
 
     def __repr__(self) -> str:
@@ -72,10 +75,13 @@ class Mesh:
                 totals.refusals += 1
             else:
                 totals.failures += 1
-            self._observer.called(call, error, trio.current_time() - began)
+            seconds = trio.current_time() - began
+            self.recent.note(Called.of(call, error, seconds))
+            self._observer.called(call, error, seconds)
             raise
         if answer.outcome.verdict is Verdict.FAILURE:
             totals.failures += 1
+        self.recent.note(Called.of(call, answer, answer.seconds))
         self._observer.called(call, answer, answer.seconds)
         return answer
 

@@ -11,7 +11,7 @@ from random import Random
 import httpx
 import trio
 
-from econeura_daemon.client.calls import Answer, Call, KeptBody, Sent
+from econeura_daemon.client.calls import Answer, Attempt, Call, KeptBody, Sent
 from econeura_daemon.client.choosing import Chooser
 from econeura_daemon.client.errors import (
     AttemptFailedError,
@@ -192,6 +192,10 @@ def _behind_instance_breaker(inner: InnerStep) -> InnerStep:
 def _measured(service: Service, observe: Observe, inner: InnerStep) -> InnerStep:
     roster, ejector = service.roster, service.ejector
 
+    def note(call: Call, state: InstanceState, outcome: Outcome, seconds: float) -> None:
+        call.made.append(Attempt(state.instance.id, outcome, seconds))
+        observe(call, state, outcome, seconds)
+
     async def step(call: Call, state: InstanceState) -> Answer:
         member, key = state.member, state.instance.id
         begun = trio.current_time()
@@ -206,15 +210,15 @@ def _measured(service: Service, observe: Observe, inner: InnerStep) -> InnerStep
             latency = None if verdict is Verdict.NEUTRAL else now - begun
             roster.end(member, now, latency, failed=verdict is Verdict.FAILURE)
             _judge(key, state, verdict)
-            observe(call, state, failed.outcome, now - begun)
+            note(call, state, failed.outcome, now - begun)
             raise
         except BaseException:
             now = trio.current_time()
             roster.end(member, now)
-            observe(call, state, Outcome(End.CANCELLED), now - begun)
+            note(call, state, Outcome(End.CANCELLED), now - begun)
             raise
         latency = trio.current_time() - begun
-        observe(call, state, answer.outcome, latency)
+        note(call, state, answer.outcome, latency)
         _judge(key, state, answer.outcome.verdict)
 
         def end(outcome: Outcome) -> None:

@@ -10,14 +10,15 @@ from econeura_daemon.api import Discovery, Services
 from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.daemon.calling import mesh_observer
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.itself import Itself
 from econeura_daemon.daemon.loops import Loops, open_loop
-from econeura_daemon.daemon.observing import mesh_observer, observe_registry, prober_health, registry_health
+from econeura_daemon.daemon.observing import observe_registry, prober_health, registry_health
 from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.daemon.state_dir import StateDir
 from econeura_daemon.daemon.watchdog import boot_time
-from econeura_daemon.events import EventLog
+from econeura_daemon.events import EventLog, QueuedEvents
 from econeura_daemon.probes import open_probe_client, open_prober
 from econeura_daemon.registry import Declared, open_registry
 from econeura_daemon.storage import Store
@@ -50,7 +51,10 @@ async def open_discovery(
             )
         yield None
         return
+    queued = QueuedEvents(store, events, clock, rng)
+    metrics.counter("events_dropped", "Events that found no room in the queue", lambda: queued.dropped)
     async with (
+        open_loop(loops.supervised("events.queued", queued.run)),
         open_registry(
             store=store,
             log=events,
@@ -65,7 +69,7 @@ async def open_discovery(
             resolve=lambda name: registry.snapshot().resolve(name),
             settings_of=settings.mesh_of,
             rng=rng,
-            observer=mesh_observer(metrics),
+            observer=mesh_observer(metrics, queued, clock),
         ) as calling,
         open_resolver() as resolve,
         open_probe_client() as probing,

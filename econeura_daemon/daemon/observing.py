@@ -4,11 +4,9 @@ import logging
 
 import trio
 
-from econeura_daemon.client import Answer, Call, InstanceState, MeshError, Observer
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.probes import Prober
 from econeura_daemon.registry import Registry
-from econeura_daemon.resilience import Outcome
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import ComponentHealth, Metrics
 from econeura_daemon.telemetry.health import worst
@@ -127,19 +125,3 @@ def dispatcher_health(loop: ComponentHealth, dispatcher: Dispatcher, lanes: Lane
         f"{loop.detail}; {len(dispatcher.under_way)} attempts under way, {statistics.waiting} subscriptions wait, "
         f"{statistics.failing} fail",
     )
-
-
-def mesh_observer(metrics: Metrics) -> Observer:
-    """Return who counts calls of services."""
-
-    def called(call: Call, ended: Answer | MeshError, seconds: float) -> None:
-        metrics.mesh_requests.inc(
-            call.service, ended.slug if isinstance(ended, MeshError) else f"{ended.status // 100}xx"
-        )
-        metrics.mesh_request_seconds.observe(seconds, call.service)
-
-    def attempted(call: Call, _state: InstanceState, outcome: Outcome, _seconds: float) -> None:
-        ended = outcome.end.name.lower() if outcome.status is None else f"{outcome.status // 100}xx"
-        metrics.mesh_attempts.inc(call.service, ended)
-
-    return Observer(called=called, attempted=attempted)

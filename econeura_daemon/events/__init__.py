@@ -5,6 +5,7 @@ from econeura_daemon.events.model import Event, PublishBatch, Published, Publish
 from econeura_daemon.events.passing import Listener
 from econeura_daemon.events.patterns import candidates, matches_any, pattern_flaw
 from econeura_daemon.events.publisher import Publisher
+from econeura_daemon.events.queued import QueuedEvents
 
 __all__ = [
     "TOPIC",
@@ -16,6 +17,7 @@ __all__ = [
     "PublishEvent",
     "Published",
     "Publisher",
+    "QueuedEvents",
     "StoredEvent",
     "TooManyDeliveriesError",
     "candidates",

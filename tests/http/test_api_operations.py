@@ -168,7 +168,9 @@ async def test_what_routes_answer_is_what_the_document_says(world):
         await check(method, one_service + below, body, f"/v1/services/s{below}", status)
     await check("GET", "/v1/endpoints", expect=200)
     await check("GET", "/v1/discovery/stats", expect=200)
+    await world.client.get("/v1/mesh/db/x")
     await check("GET", "/v1/mesh", expect=200)
+    await check("GET", "/v1/mesh/calls", expect=200)
     await check("DELETE", one_service, path="/v1/services/s", expect=200)
     others = {"/livez", "/readyz", "/metrics", "/openapi.json", "/v1/stream"}
     assert checked | {("DELETE", one)} == {

@@ -286,6 +286,31 @@ async def test_the_mesh_tells_how_it_fares(rig):
     assert (listed["type"], listed["totals"]) == ("workers", item["totals"])
 
 
+async def test_the_last_calls_are_listed_with_their_attempts(rig):
+    rig.upstream.answers += [503]
+    await rig.ask("PUT", "/v1/mesh/workers/echo?secret=1", b"x", "X-Request-ID: mine")
+    await rig.ask("GET", "/v1/mesh/workers/status", b"", "X-Status: 404")
+    await rig.ask("GET", "/v1/mesh/workers/never", b"", "X-Timeout-Ms: 100")
+
+    async def listed(query):
+        answer = await rig.ask("GET", f"/v1/mesh/calls{query}")
+        return [one["path"] for one in json.loads(answer.body)["data"]["items"]]
+
+    assert await listed("") == ["/never", "/status", "/echo"]
+    assert await listed("?limit=1") == ["/never"]
+    assert await listed("?status=404&type=workers") == ["/status"]
+    assert await listed("?status=upstream-timeout") == ["/never"]
+    assert await listed("?slowMs=90") == ["/never"]
+    assert await listed("?type=web") == []
+    answer = await rig.ask("GET", "/v1/mesh/calls?status=200")
+    (one,) = json.loads(answer.body)["data"]["items"]
+    assert (one["id"], one["method"], one["status"], one["problem"]) == ("mine", "PUT", 200, None)
+    outcomes = [(made["serviceId"], made["outcome"]) for made in one["attempts"]]
+    assert outcomes == [("w1", "answered 503"), ("w1", "answered 200")]
+    assert "secret" not in answer.body.decode()
+    assert problem(await rig.ask("GET", "/v1/mesh/calls?status=soon")) == (400, "invalid-input")
+
+
 async def test_a_piece_that_is_awaited_is_known():
     async def source():
         await trio.sleep_forever()

@@ -6,7 +6,7 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.client import Call, Mesh
+from econeura_daemon.client import Call, Mesh, Observer
 from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.registry.model import Health, Instance, Registration, Verdict
 
@@ -55,6 +55,7 @@ class World:
     settings: MeshSettings = attrs.field(factory=MeshSettings)
     asked: list = attrs.field(factory=list)
     seed: int = 7
+    observer: Observer | None = None
     mesh: Mesh = attrs.field(init=False)
 
     def __attrs_post_init__(self):
@@ -70,6 +71,7 @@ class World:
             settings_of=lambda _: self.settings,
             sender=sender,
             rng=Random(self.seed),
+            observer=self.observer,
         )
 
     async def call(self, method="GET", **more):

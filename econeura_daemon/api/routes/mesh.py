@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import trio
 from quart import Response
 
-from econeura_daemon.api.queries import Parameter
+from econeura_daemon.api.queries import LIMIT, Parameter, integer
 from econeura_daemon.api.replies import reply
 from econeura_daemon.api.routing import Answered, Routes, current_query
 from econeura_daemon.api.schemas import (
@@ -22,14 +23,15 @@ from econeura_daemon.api.schemas import (
     nullable,
     obj,
     values_of,
+    whole_list_of,
 )
 from econeura_daemon.api.services import services
-from econeura_daemon.client import InstanceState, Service
+from econeura_daemon.client import Called, InstanceState, Service
 from econeura_daemon.core.clock import format_instant
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.primitives import CircuitBreaker
 from econeura_daemon.registry.model import Status
-from econeura_daemon.server import Scope
+from econeura_daemon.server import PROBLEMS, Scope
 
 routes = Routes("Mesh")
 
@@ -81,6 +83,94 @@ def _type(text: str) -> str:
 TYPE: Parameter[str | None] = Parameter(
     name="type", read=_type, default=None, schema=STRING, doc="Of this service alone."
 )
+
+
+_CALL = obj(
+    id=STRING,
+    type=STRING,
+    method=STRING,
+    path=STRING,
+    startedAt=INSTANT,
+    durationMs=NUMBER,
+    status=nullable(COUNT),
+    problem=nullable(STRING),
+    traceId=nullable(STRING),
+    attempts=listed(obj(serviceId=STRING, outcome=STRING, durationMs=NUMBER)),
+)
+
+
+def _status(text: str) -> str:
+    if not (text.isdigit() and len(text) == 3) and text not in PROBLEMS:
+        raise ValueError(f"expected a status such as 503 or the slug of a problem, got {shortened(text)!r}")
+    return text
+
+
+def _slow(text: str) -> int:
+    return integer(text, 0, 3_600_000)
+
+
+STATUS: Parameter[str | None] = Parameter(
+    name="status",
+    read=_status,
+    default=None,
+    schema=STRING,
+    doc="Answered with this status, or failed with this slug of a problem.",
+)
+SLOW: Parameter[int] = Parameter(
+    name="slowMs",
+    read=_slow,
+    default=0,
+    schema=MS,
+    doc="That took at least so long, to the head of the answer.",
+)
+
+
+@routes.add(
+    "GET",
+    "/v1/mesh/calls",
+    scope=Scope.READ,
+    query=(TYPE, STATUS, SLOW, LIMIT),
+    problems=("not-found",),
+    answers={200: Answered("The newest first.", whole_list_of(_CALL))},
+)
+async def list_calls() -> Response:
+    """List the last calls: the daemon keeps a thousand, in memory.
+
+    `durationMs` is to the head of the answer; the query of a path is not kept.
+    """
+    query = current_query()
+    asked, status, slow = query[TYPE], query[STATUS], query[SLOW] / 1000
+    at = _instants(trio.current_time())
+    found = (
+        one
+        for one in services().mesh.recent
+        if (asked is None or one.service == asked)
+        and (status is None or status in {str(one.status), one.problem})
+        and one.seconds >= slow
+    )
+    return reply({"items": [_call(one, at) for one in islice(found, query[LIMIT])], "nextCursor": None})
+
+
+def _call(one: Called, at: Callable[[float | None], str | None]) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "type": one.service,
+        "method": one.method,
+        "path": one.path,
+        "startedAt": at(one.at),
+        "durationMs": round(one.seconds * 1000, 3),
+        "status": one.status,
+        "problem": one.problem,
+        "traceId": one.trace_id,
+        "attempts": [
+            {
+                "serviceId": made.service_id,
+                "outcome": str(made.outcome),
+                "durationMs": round(made.seconds * 1000, 3),
+            }
+            for made in one.attempts
+        ],
+    }
 
 
 @routes.add(
