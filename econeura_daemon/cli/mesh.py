@@ -1,4 +1,4 @@
-"""``mesh``: how services are called, and the last calls."""
+"""``mesh``: how services are called, the last calls, and faults."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -64,7 +64,7 @@ _CALLS: list[Column] = [
 
 @click.group()
 def mesh() -> None:
-    """How services are called, and the last calls."""
+    """How services are called, the last calls, and faults for tests."""
 
 
 @mesh.command
@@ -96,3 +96,66 @@ def calls(
     """List the last calls with their attempts, the newest first."""
     query = {"type": type_, "status": status, "slowMs": slow, "limit": limit}
     output.rows(client.get("/v1/mesh/calls", query)["items"], _CALLS, empty="No calls.")
+
+
+_FAULTS: list[Column] = [
+    ("type", lambda row: row["type"]),
+    ("instance", lambda row: row["serviceId"] or "all"),
+    ("percent", lambda row: f"{row['percent']:g} %"),
+    ("delay", lambda row: f"{row['delayMs']} ms"),
+    ("then", lambda row: "dropped" if row["drop"] else row["abortStatus"] or "called"),
+    ("until", lambda row: row["until"]),
+]
+
+
+@mesh.command
+@click.argument("type_", metavar="[TYPE]", required=False)
+@click.option("--instance", help="Only calls to this instance of TYPE.")
+@click.option("--percent", type=click.FloatRange(0, 100), help="Of the attempts; 100 if not given.")
+@click.option("--delay", type=Duration(), help="Delay them: 500ms.")
+@click.option(
+    "--abort", type=click.IntRange(200, 599), help="Answer with this status in place of the instance."
+)
+@click.option("--drop", is_flag=True, help="Lose the connection before an answer.")
+@click.option("--for", "for_", type=Duration(), help="Ends after so long: 5m; 1m if not given, at most 1h.")
+@click.option("--clear", is_flag=True, help="End the faults of TYPE, or all.")
+@client_options
+@output_option
+def faults(
+    *,
+    client: Client,
+    output: Output,
+    type_: str | None,
+    instance: str | None,
+    percent: float | None,
+    delay: int | None,
+    abort: int | None,
+    drop: bool,
+    for_: int | None,
+    clear: bool,
+) -> None:
+    """List injected faults; inject one into calls of TYPE with --delay, --abort or --drop; end them with --clear."""
+    path = "/v1/mesh/faults"
+    if clear:
+        removed = client.call("DELETE", path, query={"type": type_})["removed"]
+        if output.for_people:
+            click.echo(f"Ended {removed} faults.")
+        else:
+            output.item({"removed": removed})
+        return
+    if delay is None and abort is None and not drop:
+        output.rows(client.get(path)["items"], _FAULTS, empty="No faults are injected.")
+        return
+    if type_ is None:
+        raise click.UsageError("say which TYPE the fault is for")
+    body = {
+        "type": type_,
+        "serviceId": instance,
+        "percent": percent,
+        "delayMs": delay,
+        "abortStatus": abort,
+        "drop": drop,
+        "expiresInMs": for_,
+    }
+    fault = client.call("PUT", path, body={name: value for name, value in body.items() if value is not None})
+    output.rows([fault], _FAULTS, empty="")

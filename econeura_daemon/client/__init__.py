@@ -11,6 +11,7 @@ from econeura_daemon.client.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from econeura_daemon.client.faults import Fault, FaultBody
 from econeura_daemon.client.mesh import Mesh, Observer
 from econeura_daemon.client.recent import Called
 from econeura_daemon.client.service import InstanceState, Service, Told
@@ -23,6 +24,8 @@ __all__ = [
     "Client",
     "ConcurrencyLimitError",
     "Facts",
+    "Fault",
+    "FaultBody",
     "InstanceState",
     "KeptBody",
     "Mesh",

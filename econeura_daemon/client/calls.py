@@ -139,8 +139,13 @@ class Call:
 class Sent(Protocol):
     """What came back for an attempt: a head, and a body to be read or ended."""
 
-    status: int
-    headers: Sequence[Header]
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        """As they came."""
 
     async def more(self) -> bytes:
         """Return the next bytes of the body, nothing at its end. Raises `httpx.TransportError`."""

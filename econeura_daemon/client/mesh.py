@@ -13,6 +13,7 @@ from econeura_daemon.client.errors import (
     MeshError,
     NoHealthyInstanceError,
 )
+from econeura_daemon.client.faults import Faults
 from econeura_daemon.client.policies import ServicePolicy
 from econeura_daemon.client.recent import Called, Recent
 from econeura_daemon.client.service import InstanceState, Service, Told
@@ -50,6 +51,8 @@ class Mesh:
         self._sender = sender
         self._rng = rng
         self._observer = observer or Observer()
+        self.faults = Faults(rng)
+        """What operators inject."""
         self.recent = Recent()
         """The last calls."""
         self._services: dict[str, tuple[Service, Step]] = {}
@@ -117,7 +120,8 @@ class Mesh:
         self._forget_empty()
         policy = ServicePolicy.of(self._settings_of(name))
         service = Service(name, policy, self._rng, self._observer.told)
-        step = compose(service, self._sender(service), self._resolve, self._rng, self._observer.attempted)
+        send = self.faults.around(self._sender(service))
+        step = compose(service, send, self._resolve, self._rng, self._observer.attempted)
         self._services[name] = service, step
         return service, step
 

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from econeura_daemon.client import (
     CircuitOpenError,
     ConcurrencyLimitError,
+    FaultBody,
     KeptBody,
     MeshError,
     NoHealthyInstanceError,
@@ -562,3 +563,35 @@ async def test_a_cancellation_at_every_single_step_leaves_nothing_held(autojump_
             nursery.cancel_scope.cancel()
         if mesh.asked:
             mesh.assert_all_is_back()
+
+
+async def test_injected_faults_are_taken_for_the_instances_own_until_they_end(autojump_clock):
+    mesh = world("a", "b", settings=MeshSettings(retries=0))
+    await mesh.call()
+    mesh.mesh.faults.put(FaultBody(type="workers", service_id="a", drop=True, expires_in_ms=5_000))
+    mesh.mesh.faults.put(FaultBody(type="workers", abort_status=503, delay_ms=100, percent=50))
+    seen = Counter()
+    for _ in range(200):
+        begun = trio.current_time()
+        try:
+            status, _ = await mesh.call(timeout=1)
+            seen[status, trio.current_time() > begun] += 1
+        except UpstreamUnreachableError as dropped:
+            seen["dropped"] += 1
+            text = str(dropped)
+        except CircuitOpenError:
+            break
+    assert set(seen) == {(200, False), (503, True), "dropped"}
+    assert "injected fault" in text
+    assert [one.wish.percent for one in mesh.mesh.faults.live()] == [100, 50]
+    await trio.sleep(61)
+    assert mesh.mesh.faults.live() == []
+    mesh.mesh.faults.put(FaultBody(type="workers", drop=True))
+    assert (mesh.mesh.faults.remove("web"), mesh.mesh.faults.remove("workers")) == (0, 1)
+    mesh.assert_all_is_back()
+
+
+@pytest.mark.parametrize("wish", [{}, {"drop": True, "abort_status": 503}, {"delay_ms": 1, "percent": 101}])
+def test_a_fault_that_is_none_is_refused(wish):
+    with pytest.raises(ValueError, match=r"expected|either"):
+        FaultBody(type="workers", **wish)

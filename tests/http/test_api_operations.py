@@ -171,6 +171,9 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await world.client.get("/v1/mesh/db/x")
     await check("GET", "/v1/mesh", expect=200)
     await check("GET", "/v1/mesh/calls", expect=200)
+    await check("PUT", "/v1/mesh/faults", {"type": "db", "delayMs": 1}, expect=200)
+    await check("GET", "/v1/mesh/faults", expect=200)
+    await check("DELETE", "/v1/mesh/faults", expect=200)
     await check("DELETE", one_service, path="/v1/services/s", expect=200)
     others = {"/livez", "/readyz", "/metrics", "/openapi.json", "/v1/stream"}
     assert checked | {("DELETE", one)} == {

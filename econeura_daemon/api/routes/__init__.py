@@ -1,11 +1,19 @@
 """One file of routes a feature; each route is a few lines."""
 
-from econeura_daemon.api.routes import deliveries, events, mesh, operations, services, stream, subscriptions
+from econeura_daemon.api.routes import (
+    deliveries,
+    events,
+    mesh_faults,
+    operations,
+    services,
+    stream,
+    subscriptions,
+)
 
 GROUPS = [
     operations.routes,
     services.routes,
-    mesh.routes,
+    mesh_faults.routes,  # with those of `mesh`
     events.routes,
     stream.routes,
     subscriptions.routes,
