@@ -28,6 +28,8 @@ from econeura_daemon.client import Fault, FaultBody
 from econeura_daemon.core.clock import format_instant
 from econeura_daemon.server import Scope
 
+__all__ = ["routes"]
+
 log = logging.getLogger(__name__)
 
 _PATH = "/v1/mesh/faults"
