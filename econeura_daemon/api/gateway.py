@@ -16,7 +16,7 @@ import trio
 from econeura_daemon.api.problems import problem_of
 from econeura_daemon.api.services import Services
 from econeura_daemon.client import Answer, Call, KeptBody, MeshError, RequestBodyTooSlowError
-from econeura_daemon.core.errors import InvalidInputError
+from econeura_daemon.core.errors import EconeuraError, InvalidInputError
 from econeura_daemon.core.instances import RESERVED_TYPES
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import (
@@ -53,10 +53,19 @@ _NOT_SENT = _HOP | frozenset(
     )
 )  # fmt: skip
 """The last ones are sent anew."""
+_OVERRIDES = frozenset(
+    (b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url")
+)
+"""By which some frameworks are told of another method or path than the request's: no way around an allow-list."""
+_NOT_SENT_IF_NARROWED = _NOT_SENT | _OVERRIDES
 _NOT_RETURNED = _HOP | frozenset(
     (b"x-service-id", b"x-retries", b"x-response-time", b"x-request-id", b"date")
 )
 _CORS = b"access-control-"
+
+
+class NotAllowedError(EconeuraError):
+    """What the service's allow-list does not let through."""
 
 
 def service_of(path: str) -> str | None:
@@ -109,14 +118,19 @@ class Gateway:
 
     async def _call(self, scope: AsgiScope, receive: Receive, context: RequestContext) -> Call:
         first: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        place = _place(scope)
+        service, place = service_of(scope["path"]) or "", _place(scope)
+        allowed = self._services.mesh.allow_list(service)
+        if not allowed.lets(scope["method"], place.partition(b"?")[0]):
+            asked = f"{scope['method']} {shortened(place.partition(b'?')[0].decode('latin-1'))}"
+            raise NotAllowedError(f"mesh.{service}.allow lets {allowed} through, and not {asked}")
         timeout = first.get(b"x-timeout-ms")
+        dropped = _NOT_SENT if allowed.is_open else _NOT_SENT_IF_NARROWED
         return Call(
-            service=service_of(scope["path"]) or "",
+            service=service,
             id=context.request_id,
             method=scope["method"],
             place=place,
-            headers=list(_headers(scope, first, context)),
+            headers=list(_headers(scope, first, context, dropped)),
             timeout=None if timeout is None else _seconds(timeout),
             trace=parse_traceparent(context.traceparent, context.tracestate),
             body=await self._body(scope, first, receive),
@@ -182,8 +196,10 @@ def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> Iterabl
             yield lower, value
 
 
-def _headers(scope: AsgiScope, first: dict[bytes, bytes], context: RequestContext) -> Iterable[Header]:
-    yield from _end_to_end(scope["headers"], _NOT_SENT)
+def _headers(
+    scope: AsgiScope, first: dict[bytes, bytes], context: RequestContext, dropped: frozenset[bytes]
+) -> Iterable[Header]:
+    yield from _end_to_end(scope["headers"], dropped)
     yield b"x-request-id", context.request_id.encode("ascii")
     client = scope.get("client")
     address = None if client is None else str(client[0]).partition("%")[0]
@@ -237,6 +253,8 @@ def _facts(answer: Answer) -> Iterable[Header]:
 
 
 def _problem(error: Exception) -> Problem | None:
+    if isinstance(error, NotAllowedError):
+        return Problem.of("forbidden", str(error))
     if isinstance(error, httpx.LocalProtocolError):
         return Problem.of("invalid-input", f"The request cannot be passed on: {error}")
     return problem_of(error)

@@ -34,7 +34,16 @@ _SERVICES: list[Column] = [
     *(_of_service(name) for name in ("requests", "failures", "retries", "refusals")),
     ("breaker", _breaker),
     ("panic", lambda row: "panic" if row["panic"] else ""),
+    ("faults", lambda row: "; ".join(map(_deed, row["faults"]))),
 ]
+
+
+def _deed(fault: Mapping[str, Any]) -> str:
+    delay = f"{fault['delayMs']} ms" if fault["delayMs"] else ""
+    then = "dropped" if fault["drop"] else str(fault["abortStatus"] or "")
+    whom = f" of {fault['serviceId']}" if fault["serviceId"] else ""
+    return f"{fault['percent']:g} %{whom}: {', then '.join(filter(None, (delay, then))) or 'none'}"
+
 
 _INSTANCES: list[Column] = [
     ("id", lambda row: row["id"]),
@@ -104,7 +113,7 @@ _FAULTS: list[Column] = [
     ("percent", lambda row: f"{row['percent']:g} %"),
     ("delay", lambda row: f"{row['delayMs']} ms"),
     ("then", lambda row: "dropped" if row["drop"] else row["abortStatus"] or "called"),
-    ("until", lambda row: row["until"]),
+    ("until", lambda row: "the configuration is changed" if row["static"] else row["until"]),
 ]
 
 
@@ -137,11 +146,12 @@ def faults(
     """List injected faults; inject one into calls of TYPE with --delay, --abort or --drop; end them with --clear."""
     path = "/v1/mesh/faults"
     if clear:
-        removed = client.call("DELETE", path, query={"type": type_})["removed"]
+        ended = client.call("DELETE", path, query={"type": type_})
         if output.for_people:
-            click.echo(f"Ended {removed} faults.")
+            kept = f"; {ended['kept']} stand in the configuration" if ended["kept"] else ""
+            click.echo(f"Ended {ended['removed']} faults{kept}.")
         else:
-            output.item({"removed": removed})
+            output.item(ended)
         return
     if delay is None and abort is None and not drop:
         output.rows(client.get(path)["items"], _FAULTS, empty="No faults are injected.")

@@ -18,6 +18,7 @@ from econeura_daemon.client.policies import ServicePolicy
 from econeura_daemon.client.recent import Called, Recent
 from econeura_daemon.client.service import InstanceState, Service, Told
 from econeura_daemon.client.steps import Resolve, Send, Step, compose
+from econeura_daemon.core.allowing import AllowList
 from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.resilience import Outcome, Verdict
 
@@ -87,6 +88,10 @@ class Mesh:
         self.recent.note(Called.of(call, answer, answer.seconds))
         self._observer.called(call, answer, answer.seconds)
         return answer
+
+    def allow_list(self, name: str) -> AllowList:
+        """Return what of a service those may ask for who are not this process's own code: the gateway asks."""
+        return AllowList.of(self._settings_of(name).allow)
 
     def use(self, settings_of: Callable[[str], MeshSettings]) -> None:
         """Follow other settings from the next call on: a type whose settings changed is begun anew."""

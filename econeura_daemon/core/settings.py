@@ -9,7 +9,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 
+from econeura_daemon.core.allowing import EVERYTHING, check_entry
 from econeura_daemon.core.errors import Flaw, InvalidInputError
+from econeura_daemon.core.faults import NO_FAULTS, FaultSettings
 from econeura_daemon.core.hosts import ascii_host, literal_address
 from econeura_daemon.core.instances import ID, OWN_ID, InstanceBody, check_host, check_slug, check_type
 from econeura_daemon.core.phrases import shortened
@@ -218,6 +220,12 @@ class MeshSettings:
             "p2c",
         ),
     )
+    allow: tuple[str, ...] = attrs.field(
+        default=(EVERYTHING,), validator=[length(0, 1000), each(check_entry)]
+    )
+    """What may be asked for through the gateway; see `core.allowing`."""
+    faults: FaultSettings = NO_FAULTS
+    """What is injected into calls, for as long as it stands there."""
 
 
 @attrs.frozen(kw_only=True)

@@ -228,6 +228,10 @@ def _parsed(setting: Setting, text: str) -> Any:
         if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
             return int(text)
         raise ValueError(f"expected an integer, got {shortened(text)!r}")
+    if kind is float:
+        if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text):
+            return float(text)
+        raise ValueError(f"expected a number, got {shortened(text)!r}")
     return text
 
 
@@ -235,12 +239,12 @@ def _unknown_variable(variable: str, path: tuple[str, ...]) -> str:
     if variable.endswith("_FILE") and find_setting((*path[:-1], path[-1].removesuffix("_file"))):
         return "only secrets can be read from a file: " + ", ".join(secret_file_variables())
     known = [setting.variable for setting in all_settings()] + list(secret_file_variables())
-    if path[0] == "mesh" and len(path) == 3:
+    if path[0] == "mesh" and len(path) > 2:
         keys = {
-            setting.path[2]: variable_of(("mesh", path[1], setting.path[2]))
+            "__".join(setting.path[2:]): variable_of(("mesh", path[1], *setting.path[2:]))
             for setting in all_settings()
             if setting.path[0] == "mesh"
         }
-        key = closest(path[2], keys)
+        key = closest("__".join(path[2:]), keys)
         return "no such setting" + (f"; did you mean {keys[key]!r}?" if key else "")
     return f"no such setting{did_you_mean(variable, known)}"

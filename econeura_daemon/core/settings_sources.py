@@ -97,7 +97,7 @@ def effective(sources: Sources) -> Effective:
     for layer in layers:
         raw = _laid_over(raw, layer.raw)
     defaults = raw.get("mesh", {}).get("default", {})
-    raw["mesh"] = {name: {**defaults, **section} for name, section in raw.get("mesh", {}).items()}
+    raw["mesh"] = {name: _laid_over(defaults, section) for name, section in raw.get("mesh", {}).items()}
     try:
         settings = structure_settings(raw, Settings)
     except InvalidInputError as error:  # what no source gets wrong by itself, but all of them together

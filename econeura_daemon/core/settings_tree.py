@@ -59,8 +59,8 @@ def all_settings() -> tuple[Setting, ...]:
 
 def find_setting(path: tuple[str, ...]) -> Setting | None:
     """Return the setting at ``path``; under ``mesh`` any second part will do."""
-    if len(path) == 3 and path[0] == "mesh":
-        path = ("mesh", ANY_TYPE, path[2])
+    if len(path) > 2 and path[0] == "mesh":
+        path = ("mesh", ANY_TYPE, *path[2:])
     return _by_path().get(path)
 
 
@@ -111,7 +111,7 @@ def service_name(service: ServiceSettings) -> str:
     return f"services.{service.key}"
 
 
-def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
+def shown(name: str, value: Any) -> str | float | bool | list[str] | None:
     """Return a setting's value as it may be shown: no secret, no password of a database or a proxy."""
     setting = find_setting(tuple(name.split(".")))
     if name in {"storage.url", "webhooks.proxy"} and value is not None:
@@ -124,7 +124,7 @@ def shown(name: str, value: Any) -> str | int | bool | list[str] | None:
         return f"{where}, each address of it" if value.resolve else where
     if isinstance(value, tuple):
         return [str(item) for item in value]
-    plain: str | int | bool | None = value
+    plain: str | float | bool | None = value
     return plain
 
 

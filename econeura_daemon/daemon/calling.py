@@ -1,14 +1,41 @@
-"""What the mesh does, as numbers and as events."""
+"""What the mesh does, as numbers and as events; and what the configuration says of it."""
 
+import logging
 from datetime import timedelta
 
 import trio
 
-from econeura_daemon.client import Answer, Call, InstanceState, MeshError, Observer, Told
+from econeura_daemon.client import Answer, Call, InstanceState, Mesh, MeshError, Observer, Told
 from econeura_daemon.core.clock import Clock, format_instant
+from econeura_daemon.core.settings import Settings
 from econeura_daemon.events import QueuedEvents
 from econeura_daemon.resilience import Ejection, Outcome, Phase, State
-from econeura_daemon.telemetry import Metrics
+from econeura_daemon.telemetry import ComponentHealth, Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def use_mesh(mesh: Mesh, settings: Settings) -> None:
+    """Have calls made as the settings say, from the next one on. Of faults that the log does not know yet it tells."""
+    known = mesh.faults.declared()
+    mesh.use(settings.mesh_of)
+    mesh.faults.declare(settings.mesh)
+    for fault in mesh.faults.declared():
+        if fault not in known:
+            _log.warning("mesh.%s.faults injects faults: of the attempts %s", fault.service, fault.deed)
+    if known and not mesh.faults.declared():
+        _log.info("the configuration injects no faults any more")
+
+
+def mesh_health(mesh: Mesh) -> ComponentHealth:
+    """Tell whether calls fare as they would by themselves: nobody shall wonder about faults that are injected."""
+    live = [one for one in mesh.faults.live() if one.deed.does_something]
+    if not live:
+        return ComponentHealth("healthy", "no faults are injected")
+    one = live[0]
+    more = f", and {len(live) - 1} more" if len(live) > 1 else ""
+    whom = one.service if one.service_id is None else f"{one.service} ({one.service_id})"
+    return ComponentHealth("degraded", f"faults are injected into calls of {whom}: {one.deed}{more}")
 
 
 def mesh_observer(metrics: Metrics, events: QueuedEvents, clock: Clock) -> Observer:

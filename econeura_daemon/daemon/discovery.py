@@ -10,7 +10,7 @@ from econeura_daemon.api import Discovery, Services
 from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
-from econeura_daemon.daemon.calling import mesh_observer
+from econeura_daemon.daemon.calling import mesh_health, mesh_observer, use_mesh
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.itself import Itself
 from econeura_daemon.daemon.loops import Loops, open_loop
@@ -85,10 +85,12 @@ async def open_discovery(
         drain.closes(prober.drain)
         declared = Declared(registry, resolve, settings.discovery, settings.services)
         reloader.follow(lambda new: declared.use(new.services))
-        reloader.follow(lambda new: calling.mesh.use(new.mesh_of))
+        use_mesh(calling.mesh, settings)
+        reloader.follow(lambda new: use_mesh(calling.mesh, new))
         observe_registry(metrics, registry, prober)
         health.add("registry", lambda: registry_health(loops.health_of("registry"), registry))
         health.add("prober", lambda: prober_health(loops.health_of("registry"), prober))
+        health.add("mesh", lambda: mesh_health(calling.mesh))
         async with open_loop(loops.supervised("registry.declared", declared.run)):
             yield Discovery(registry=registry, prober=prober, mesh=calling.mesh)
 

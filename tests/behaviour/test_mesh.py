@@ -583,7 +583,7 @@ async def test_injected_faults_are_taken_for_the_instances_own_until_they_end(au
             break
     assert set(seen) == {(200, False), (503, True), "dropped"}
     assert "injected fault" in text
-    assert [one.wish.percent for one in mesh.mesh.faults.live()] == [100, 50]
+    assert [one.deed.percent for one in mesh.mesh.faults.live()] == [100, 50]
     await trio.sleep(61)
     assert mesh.mesh.faults.live() == []
     mesh.mesh.faults.put(FaultBody(type="workers", drop=True))

@@ -9,6 +9,13 @@ CLOSED = {"state": "closed", "reason": "it never opened", "until": None}
 OPEN = {"state": "open", "reason": "5 failures in a row", "until": "2026-11-24T02:01:00.000Z"}
 
 
+FAULT = {
+    "type": "workers", "serviceId": None, "percent": 10, "delayMs": 0, "abortStatus": 503, "drop": False,
+    "static": False, "until": "2026-11-24T02:05:00.000Z",
+}  # fmt: skip
+STATIC = {**FAULT, "delayMs": 200, "abortStatus": None, "static": True, "until": None}
+
+
 def service(**more):
     one = {
         "id": "w1", "status": "healthy", "weight": 100, "inFlight": 3, "limit": 20, "latencyMs": 1.25,
@@ -17,7 +24,7 @@ def service(**more):
     totals = {"requests": 7, "failures": 1, "retries": 2, "refusals": 0}
     shown = {
         "type": "workers", "policy": {}, "panic": True, "inFlight": 3, "queued": 0, "budget": {},
-        "totals": totals, "breaker": CLOSED, "instances": [one],
+        "totals": totals, "breaker": CLOSED, "faults": [FAULT, STATIC], "instances": [one],
     }  # fmt: skip
     return {**shown, **more}
 
@@ -27,7 +34,7 @@ def test_services_are_shown_with_their_calls(capsys):
         assert run(["mesh", "show", "--url", url]) == 0
     assert server.asked[0][1] == "/v1/mesh"
     row = capsys.readouterr().out.split("\n")[1]
-    assert " ".join(row.split()) == "workers 1 3 0 7 1 2 0 closed panic"
+    assert " ".join(row.split()) == "workers 1 3 0 7 1 2 0 closed panic 10 %: 503; 10 %: 200 ms"
 
 
 def test_one_service_is_shown_with_its_instances(capsys):
@@ -59,14 +66,8 @@ def test_calls_are_listed_with_their_attempts(capsys):
     assert json.loads(capsys.readouterr().out) == call
 
 
-FAULT = {
-    "type": "workers", "serviceId": None, "percent": 10, "delayMs": 0, "abortStatus": 503, "drop": False,
-    "until": "2026-11-24T02:05:00.000Z",
-}  # fmt: skip
-
-
 def test_faults_are_injected_listed_and_ended(capsys):
-    with serving(ok(FAULT), ok({"items": [FAULT]}), ok({"removed": 1})) as (server, url):
+    with serving(ok(FAULT), ok({"items": [FAULT, STATIC]}), ok({"removed": 1, "kept": 1})) as (server, url):
         asked = [
             "mesh",
             "faults",
@@ -89,7 +90,9 @@ def test_faults_are_injected_listed_and_ended(capsys):
     assert put[3] == body
     assert get[:2] == ("GET", "/v1/mesh/faults")
     assert delete[:2] == ("DELETE", "/v1/mesh/faults?type=workers")
-    assert capsys.readouterr().out.endswith("Ended 1 faults.\n")
+    shown = capsys.readouterr().out
+    assert "the configuration is changed" in shown
+    assert shown.endswith("Ended 1 faults; 1 stand in the configuration.\n")
 
 
 def test_a_fault_needs_its_service(capsys):

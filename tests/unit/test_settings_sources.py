@@ -129,6 +129,35 @@ def test_a_types_section_overrides_only_the_keys_that_it_names():
     assert Settings().mesh_of("other").retries == 3
 
 
+def test_faults_and_allow_lists_are_read_from_file_and_variables():
+    settings = settings_from(
+        "[mesh.default.faults]\npercent = 10\ndelay_ms = 5\n[mesh.mail.faults]\nabort_status = 503\n",
+        ECONEURA__MESH__MAIL__FAULTS__PERCENT="2.5",
+        ECONEURA__MESH__MAIL__ALLOW="GET /health, POST /emails/*",
+    )
+    faults = settings.mesh_of("mail").faults
+    assert (faults.percent, faults.delay_ms, faults.abort_status, faults.drop) == (2.5, 5, 503, False)
+    assert settings.mesh_of("mail").allow == ("GET /health", "POST /emails/*")
+    assert settings.mesh_of("other").faults.percent == 10
+    assert settings.mesh_of("other").allow == ("* /*",)
+
+
+def test_faults_and_allow_lists_that_do_not_fit_are_mistakes():
+    text = "[mesh.mail]\nallow = ['health']\n[mesh.mail.faults]\ndrop = true\nabort_status = 503\n"
+    found = mistakes(
+        text, ECONEURA__MESH__MAIL__FAULTS__PERCENT="many", ECONEURA__MESH__MAIL__FAULT__DROP="1"
+    )
+    entry = "expected a method or *, and a path, such as 'GET /health' or 'POST /emails/*', got 'health'"
+    assert set(found) == {
+        f"e.toml:2: mesh.mail.allow[0]: {entry}",
+        "e.toml:3: mesh.mail.faults: a call is either dropped or aborted with a status",
+        "ECONEURA__MESH__MAIL__FAULTS__PERCENT: expected a number, got 'many'",
+        "ECONEURA__MESH__MAIL__FAULT__DROP: no such setting; did you mean 'ECONEURA__MESH__MAIL__FAULTS__DROP'?",
+    }
+    both = mistakes("[mesh.mail.faults]\ndrop = true\n", ECONEURA__MESH__MAIL__FAULTS__ABORT_STATUS="503")
+    assert both == ["$.mesh.mail.faults: a call is either dropped or aborted with a status"]
+
+
 def test_variables_are_read_as_what_the_setting_holds():
     settings = settings_from(
         ECONEURA__HTTP__BIND="127.0.0.1:0, unix:/run/e.sock",

@@ -45,6 +45,7 @@ WITHOUT_DEFAULT = {
     "webhooks.retry.max_attempts": 10,
     "webhooks.retry.delay_ms": 5000,
     "mesh.default.try_timeout_ms": 10000,
+    "mesh.default.faults.abort_status": 503,
 }
 """What the shipped files show where the default is 'none'."""
 

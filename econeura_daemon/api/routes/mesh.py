@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -11,7 +10,8 @@ from quart import Response
 
 from econeura_daemon.api.queries import LIMIT, Parameter, integer
 from econeura_daemon.api.replies import reply
-from econeura_daemon.api.routing import Answered, Routes, current_query
+from econeura_daemon.api.routes.mesh_terms import FAULT, TYPE, fault_shown, instants, routes
+from econeura_daemon.api.routing import Answered, current_query
 from econeura_daemon.api.schemas import (
     BOOLEAN,
     COUNT,
@@ -27,15 +27,12 @@ from econeura_daemon.api.schemas import (
 )
 from econeura_daemon.api.services import services
 from econeura_daemon.client import Called, InstanceState, Service
-from econeura_daemon.core.clock import format_instant
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.primitives import CircuitBreaker
 from econeura_daemon.registry.model import Status
 from econeura_daemon.server import PROBLEMS, Scope
 
-routes = Routes("Mesh")
-
-_TYPE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+__all__ = ["routes"]
 
 _BREAKER = obj(
     state={"type": "string", "enum": ["closed", "open", "half_open"]}, reason=STRING, until=nullable(INSTANT)
@@ -49,6 +46,7 @@ _POLICY = obj(
     maxConcurrency=COUNT,
     maxWaiting=COUNT,
     balancer=STRING,
+    allow=listed(STRING),
 )
 _INSTANCE = obj(
     id=STRING,
@@ -70,18 +68,8 @@ _SERVICE = obj(
     budget=obj(calls=COUNT, retries=COUNT, retriesInFlight=COUNT, refusal=nullable(STRING)),
     totals=obj(requests=COUNT, failures=COUNT, retries=COUNT, refusals=COUNT),
     breaker=_BREAKER,
+    faults=listed(FAULT),
     instances=listed(_INSTANCE),
-)
-
-
-def _type(text: str) -> str:
-    if _TYPE.fullmatch(text) is None:
-        raise ValueError(f"expected a service type, got {shortened(text)!r}")
-    return text
-
-
-TYPE: Parameter[str | None] = Parameter(
-    name="type", read=_type, default=None, schema=STRING, doc="Of this service alone."
 )
 
 
@@ -99,8 +87,11 @@ _CALL = obj(
 )
 
 
+_STATUS = re.compile(r"[1-5][0-9]{2}")
+
+
 def _status(text: str) -> str:
-    if not (text.isdigit() and len(text) == 3) and text not in PROBLEMS:
+    if _STATUS.fullmatch(text) is None and text not in PROBLEMS:
         raise ValueError(f"expected a status such as 503 or the slug of a problem, got {shortened(text)!r}")
     return text
 
@@ -140,7 +131,7 @@ async def list_calls() -> Response:
     """
     query = current_query()
     asked, status, slow = query[TYPE], query[STATUS], query[SLOW] / 1000
-    at = _instants(trio.current_time())
+    at = instants(trio.current_time())
     found = (
         one
         for one in services().mesh.recent
@@ -197,12 +188,13 @@ async def read_mesh() -> Response:
 
 def _shown(service: Service) -> dict[str, Any]:
     now = trio.current_time()
-    at = _instants(now)
+    at = instants(now)
+    mesh = services().mesh
     budget = service.budget.statistics()
     totals = service.totals
     return {
         "type": service.name,
-        "policy": service.policy.to_json(),
+        "policy": {**service.policy.to_json(), "allow": list(mesh.allow_list(service.name).entries)},
         "panic": service.is_panic,
         "inFlight": budget.calls_in_flight,
         "queued": sum(one.limiter.tasks_waiting for one in service.states.values()),
@@ -219,6 +211,7 @@ def _shown(service: Service) -> dict[str, Any]:
             "refusals": totals.refusals,
         },
         "breaker": _breaker(service.breaker, at),
+        "faults": [fault_shown(one) for one in mesh.faults.live_for(service.name)],
         "instances": [_instance(service, one, now, at) for _, one in sorted(service.states.items())],
     }
 
@@ -243,13 +236,3 @@ def _instance(
 def _breaker(breaker: CircuitBreaker, at: Callable[[float | None], str | None]) -> dict[str, Any]:
     found = breaker.statistics()
     return {"state": found.state.name.lower(), "reason": found.reason, "until": at(found.until)}
-
-
-def _instants(now: float) -> Callable[[float | None], str | None]:
-    """Return what tells an instant on Trio's clock as one of the wall clock."""
-    wall = services().clock.now()
-
-    def at(instant: float | None) -> str | None:
-        return None if instant is None else format_instant(wall + timedelta(seconds=instant - now))
-
-    return at
