@@ -26,7 +26,6 @@ from econeura_daemon.core.errors import EgressRefusedError
 from econeura_daemon.primitives import (
     BreakerOpenError,
     Sample,
-    State,
     Verdict,
 )
 from econeura_daemon.registry.model import Instance
@@ -163,9 +162,8 @@ def _within_limit(inner: InnerStep) -> InnerStep:
 def _behind_instance_breaker(inner: InnerStep) -> InnerStep:
     async def step(call: Call, state: InstanceState) -> Answer:
         breaker = state.breaker
-        breaker.acquire_on_behalf_of_nowait(call)
+        admitted = breaker.acquire_on_behalf_of_nowait(call)
         verdict, cause = Verdict.NEUTRAL, ""
-        begun = trio.current_time()
         try:
             answer = await inner(call, state)
             verdict, cause = answer.outcome.verdict, str(answer.outcome)
@@ -177,11 +175,8 @@ def _behind_instance_breaker(inner: InnerStep) -> InnerStep:
             breaker.release_on_behalf_of(call, verdict, cause)
 
         def broken(outcome: Outcome) -> None:
-            if outcome.end is End.ANSWERED or breaker.state is not State.CLOSED:
-                return
-            if breaker.statistics().since <= begun:  # else it is about an older generation
-                breaker.acquire_on_behalf_of_nowait(outcome)
-                breaker.release_on_behalf_of(outcome, Verdict.FAILURE, f"{outcome}, in the body of an answer")
+            if outcome.verdict is Verdict.FAILURE and outcome.end is not End.ANSWERED:
+                breaker.retract(admitted, f"{outcome}, in the body of an answer")
 
         answer.at_end(broken)
         return answer

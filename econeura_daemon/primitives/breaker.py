@@ -172,6 +172,14 @@ class CircuitBreaker:
         self._breaker.record(call._generation, verdict, trio.current_time(), self._rng, cause)  # noqa: SLF001
 
     @trio.lowlevel.enable_ki_protection
+    def retract(self, call: AdmittedCall, cause: str = "a failure") -> None:
+        """Report that a call which has been released failed after all: its answer broke off in the middle.
+
+        Says nothing if the breaker has entered another state since the call was admitted.
+        """
+        self._breaker.retract(call._generation, trio.current_time(), self._rng, cause)  # noqa: SLF001
+
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> AdmittedCall:
         await trio.lowlevel.checkpoint()
         return self.acquire_on_behalf_of_nowait(trio.lowlevel.current_task())

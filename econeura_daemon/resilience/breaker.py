@@ -150,6 +150,17 @@ class Breaker:
         else:
             self._tried(verdict, now, rng, cause)
 
+    def retract(self, generation: int, now: float, rng: Random, cause: str) -> None:
+        """A call that was recorded already failed after all: its answer broke off in the middle."""
+        if not self.is_plain:
+            self.turn(now, rng)
+        if generation != self.phase.generation:
+            return
+        if self.phase.state is State.CLOSED:
+            self._failed(Verdict.FAILURE, now, rng, cause)
+        else:
+            self._open(now, rng, f"a trial failed: {cause}")
+
     def turn(self, now: float, rng: Random) -> None:
         """Do what the passing of time alone does: an open breaker becomes half-open, and so on."""
         while not self.is_plain:
