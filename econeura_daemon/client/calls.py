@@ -35,6 +35,8 @@ class KeptBody:
         """Whether its source is waited for just now."""
         self.is_replayable = True
         """Whether all that was taken is still here."""
+        self.is_broken = False
+        """Whether its source raised: that is about nobody but the caller."""
 
     @property
     def is_small(self) -> bool:
@@ -55,7 +57,8 @@ class KeptBody:
         self.is_awaited = True
         try:
             part = await self._source()
-        except BaseException:
+        except BaseException as error:
+            self.is_broken = isinstance(error, Exception)
             self.is_replayable = self.is_replayable and self.is_resumable
             raise
         self.is_awaited = False

@@ -15,6 +15,9 @@ from econeura_daemon.client.service import InstanceState, Service
 from econeura_daemon.primitives import BreakerOpenError, LimitReachedError, QueueFullError, Sample
 from econeura_daemon.resilience import Member, pick
 
+_ROOM = 2.0
+"""Who waits for a slot leaves so many of the instance's usual latencies before the deadline."""
+
 
 class Chooser:
     """Chooses for the calls of one service."""
@@ -64,16 +67,23 @@ class Chooser:
         return None if member is None else service.states[str(member.key)]
 
     async def _wait(self, call: Call, full: list[InstanceState]) -> InstanceState:
-        """Wait for a slot of the one with the shortest queue, in turn and until the deadline."""
+        """Wait for a slot of the one with the shortest queue, in turn, and as long as there is time for an answer.
+
+        A queue is longest when there is too much to do. Whoever then waits until the deadline gets a slot when it is of
+        no use any more, so that in the end there is work for calls alone that come to nothing.
+        """
         state = min(full, key=lambda one: (one.limiter.tasks_waiting + 1) / one.limiter.limit)
+        now, service = trio.current_time(), self._service
+        needed = min(_ROOM * service.roster.latency(state.member, now), service.policy.try_timeout)
         try:
-            with trio.move_on_at(call.deadline):
+            with trio.move_on_at(call.deadline - min(needed, (call.deadline - now) / 2)):
                 await state.limiter.acquire_on_behalf_of(call)
                 return state
         except QueueFullError as refused:
             raise ConcurrencyLimitError(f"{self._service.name}: {refused}", retry_after=1.0) from None
         raise ConcurrencyLimitError(
-            f"{self._service.name}: no instance had a slot free before the deadline", retry_after=1.0
+            f"{self._service.name}: no instance had a slot free in time for an answer before the deadline",
+            retry_after=1.0,
         )
 
     def _refusal(self, broken: dict[Member, BreakerOpenError]) -> Exception:

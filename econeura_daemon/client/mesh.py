@@ -75,7 +75,7 @@ class Mesh:
             answer = await step(call)
         except MeshError as error:
             error.attempts, error.service_id = call.attempts, call.asked
-            if isinstance(error, _REFUSALS):
+            if isinstance(error, _REFUSALS) and not call.attempts:
                 totals.refusals += 1
             else:
                 totals.failures += 1

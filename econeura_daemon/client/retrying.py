@@ -113,6 +113,6 @@ class Retrying:
 
     def _error(self, failure: AttemptFailedError, reason: str) -> MeshError:
         detail = f"{self._service.name}: {failure}; {reason}"
-        if failure.outcome.end in {End.TIMED_OUT, End.CANCELLED}:
+        if failure.outcome.end in {End.TIMED_OUT, End.OUT_OF_TIME}:
             return UpstreamTimeoutError(detail)
         return UpstreamUnreachableError(detail)

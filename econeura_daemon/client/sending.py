@@ -53,7 +53,7 @@ class SenderTo:
                 headers.append((b"Content-Length", b"%d" % len(body)))
         return await self._transport.send(
             target,
-            request_line(call.method.encode("ascii"), call.place) + header_lines(headers),
+            request_line(call.method.encode("ascii", "backslashreplace"), call.place) + header_lines(headers),
             content,
             repeatable=call.request.is_idempotent,
             head_only=call.method == "HEAD",

@@ -20,6 +20,7 @@ from econeura_daemon.client.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from econeura_daemon.client.outcomes import end_of, retry_after, sample_of
 from econeura_daemon.client.retrying import Retrying
 from econeura_daemon.client.service import InstanceState, Service
 from econeura_daemon.core.errors import EgressRefusedError
@@ -31,6 +32,9 @@ from econeura_daemon.primitives import (
 from econeura_daemon.registry.model import Instance
 from econeura_daemon.resilience import End, Outcome
 from econeura_daemon.wire import Target
+
+_FAIR = 0.9
+"""An instance is blamed for a timeout if it had this part of a try's time at least."""
 
 Send = Callable[[Call, Target], Awaitable[Sent]]
 """Makes one attempt. Raises `httpx.TransportError`, `EgressRefusedError`."""
@@ -111,8 +115,7 @@ def _behind_service_breaker(service: Service, inner: Step) -> Step:
             answer = await inner(call)
             verdict, cause = answer.outcome.verdict, str(answer.outcome)
         except (UpstreamTimeoutError, UpstreamUnreachableError) as error:
-            if not (call.is_hurried and isinstance(error, UpstreamTimeoutError)):
-                verdict, cause = Verdict.FAILURE, str(error)
+            verdict, cause = call.made[-1].outcome.verdict, str(error)
             raise
         finally:
             breaker.release_on_behalf_of(call, verdict, cause)
@@ -148,12 +151,12 @@ def _within_limit(inner: InnerStep) -> InnerStep:
         try:
             answer = await inner(call, state)
         except AttemptFailedError as failed:
-            limiter.release_on_behalf_of(call, _sample(failed.outcome))
+            limiter.release_on_behalf_of(call, sample_of(failed.outcome))
             raise
         except BaseException:
             limiter.release_on_behalf_of(call, Sample.IGNORED)
             raise
-        answer.at_end(lambda outcome: limiter.release_on_behalf_of(call, _sample(outcome)))
+        answer.at_end(lambda outcome: limiter.release_on_behalf_of(call, sample_of(outcome)))
         return answer
 
     return step
@@ -242,43 +245,28 @@ def _transported(service: Service, send: Send) -> InnerStep:
             return await _attempt(call, state)
         if isinstance(call.body, KeptBody) and call.body.is_awaited:
             raise RequestBodyTooSlowError("The request's body did not arrive in time")
-        is_hurry = call.is_hurried and until == call.deadline
+        given = until - now
+        # Else those who waited for a slot until next to nothing was left would be held against whoever had it free.
+        is_fair = given >= _FAIR * service.policy.try_timeout and not (
+            call.is_hurried and until == call.deadline
+        )
         raise AttemptFailedError(
-            Outcome(End.CANCELLED if is_hurry else End.TIMED_OUT),
-            f"{state.instance.id} did not answer within {round((until - now) * 1000)} ms",
+            Outcome(End.TIMED_OUT if is_fair else End.OUT_OF_TIME),
+            f"{state.instance.id} did not answer within {round(given * 1000)} ms",
         )
 
     async def _attempt(call: Call, state: InstanceState) -> Answer:
-        name = state.instance.id
         try:
             sent = await send(call, state.target)
-        except (httpx.ConnectError, httpx.ConnectTimeout, EgressRefusedError) as error:
-            raise AttemptFailedError(Outcome(End.UNCONNECTED), f"{name}: {error}") from None
-        except httpx.PoolTimeout as error:
-            raise AttemptFailedError(Outcome(End.REFUSED_HERE), f"{name}: {error}") from None
-        except httpx.LocalProtocolError:
-            raise  # it is the caller's request that is wrong
-        except httpx.TimeoutException as error:
-            raise AttemptFailedError(Outcome(End.TIMED_OUT), f"{name}: {error}") from None
-        except httpx.TransportError as error:
-            raise AttemptFailedError(Outcome(End.RESET), f"{name}: {error}") from None
-        retry_after = _retry_after(sent) if sent.status in {429, 503} else None
-        return Answer(sent, Outcome(End.ANSWERED, sent.status, retry_after))
+        except (httpx.TransportError, EgressRefusedError) as error:
+            end = end_of(error)
+            if end is None or (isinstance(call.body, KeptBody) and call.body.is_broken):
+                raise  # it is the caller's request that is wrong, or that broke off
+            raise AttemptFailedError(Outcome(end), f"{state.instance.id}: {error}") from None
+        asked = retry_after(sent) if sent.status in {429, 503} else None
+        return Answer(sent, Outcome(End.ANSWERED, sent.status, asked))
 
     return step
-
-
-def _retry_after(sent: Sent) -> float | None:
-    for name, value in sent.headers:
-        if name.lower() == b"retry-after":
-            return float(value) if value.isdigit() and len(value) < 10 else None
-    return None
-
-
-def _sample(outcome: Outcome) -> Sample:
-    if outcome.is_overload:
-        return Sample.DROP
-    return Sample.SUCCESS if outcome.verdict is Verdict.SUCCESS else Sample.IGNORED
 
 
 def _until(until: float | None) -> float | None:

@@ -27,7 +27,9 @@ class End(enum.Enum):
     UNSENT = "connection lost before anything was written"
     RESET = "connection lost"
     TIMED_OUT = "timed out"
-    """By a timeout of ours, after something was written; a caller's deadline is `CANCELLED`."""
+    """By a timeout of ours, after something was written."""
+    OUT_OF_TIME = "no time was left"
+    """By the caller's own deadline, or by ours when waits and other attempts had left it too little of that."""
     CANCELLED = "cancelled by the caller"
     REFUSED_HERE = "refused by a limit or breaker of ours"
 
@@ -41,6 +43,7 @@ _NO_ANSWERS = {
     End.UNSENT: Verdict.FAILURE,
     End.RESET: Verdict.FAILURE,
     End.TIMED_OUT: Verdict.FAILURE,
+    End.OUT_OF_TIME: Verdict.NEUTRAL,
     End.CANCELLED: Verdict.NEUTRAL,
     End.REFUSED_HERE: Verdict.NEUTRAL,
 }

@@ -13,6 +13,7 @@ from econeura_daemon.resilience.outcomes import End, Outcome
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _TRANSIENT = frozenset({429, 502, 503, 504})
+_OVER = frozenset({End.CANCELLED, End.OUT_OF_TIME})
 _MAX_EXPONENT = 64
 
 
@@ -96,7 +97,7 @@ def _forbidden(request: Request, outcome: Outcome) -> str | None:
         return f"{outcome}; the body cannot be sent again"
     if outcome.is_untouched:
         return None
-    if outcome.end is End.CANCELLED or (outcome.status is not None and outcome.status not in _TRANSIENT):
+    if outcome.end in _OVER or (outcome.status is not None and outcome.status not in _TRANSIENT):
         return str(outcome)
     if not request.is_idempotent:
         return f"{outcome}; {request.method} may have been carried out, and has no idempotency key"

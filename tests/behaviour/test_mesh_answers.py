@@ -57,7 +57,9 @@ async def test_a_trial_whose_body_breaks_off_has_failed(autojump_clock):
     mesh.assert_all_is_back()
 
 
-async def test_a_body_that_breaks_off_says_nothing_of_a_breaker_that_has_opened_and_closed_since(autojump_clock):
+async def test_a_body_that_breaks_off_says_nothing_of_a_breaker_that_has_opened_and_closed_since(
+    autojump_clock,
+):
     mesh = world("a", settings=MeshSettings(retries=0), behaviours={"a": BROKEN})
     answer = await mesh.begin()
     breaker = await opened(mesh)
