@@ -94,11 +94,10 @@ class Mesh:
         return AllowList.of(self._settings_of(name).allow)
 
     def use(self, settings_of: Callable[[str], MeshSettings]) -> None:
-        """Follow other settings from the next call on: a type whose settings changed is begun anew."""
+        """Follow other settings from now on; what is known of services and instances stays."""
         self._settings_of = settings_of
-        for name, (service, _) in list(self._services.items()):
-            if ServicePolicy.of(settings_of(name)) != service.policy:
-                del self._services[name]
+        for name, (service, _) in self._services.items():
+            service.follow(ServicePolicy.of(settings_of(name)))
 
     def services(self) -> Mapping[str, Service]:
         """Return what is known, as of now, by type: those that were called and have instances."""
@@ -131,6 +130,7 @@ class Mesh:
         return service, step
 
     def _forget_empty(self) -> None:
-        for name in list(self._services):
+        for name, (service, _) in list(self._services.items()):
             if not self._resolve(name):
+                service.see((), trio.current_time())  # there is nothing left to panic about
                 del self._services[name]

@@ -84,6 +84,21 @@ class Service:
     def __repr__(self) -> str:
         return f"<Service {self.name!r}: {len(self.roster.usable)} of {len(self.states)} instances usable>"
 
+    def follow(self, policy: ServicePolicy) -> None:
+        """Call by another policy from now on.
+
+        Everything that is known stays: or a change of one timeout would close every breaker, and let as many calls
+        again go to each instance as are under way.
+        """
+        if policy.balancer != self.policy.balancer:
+            self.balancer = balancer(policy.balancer)
+        self.policy = policy
+        self.breaker.policy = policy.service_breaker
+        for state in self.states.values():
+            state.breaker.policy = policy.breaker
+            state.limiter.max_waiting = policy.max_waiting
+            state.limiter.policy = policy.limit
+
     def see(self, instances: Sequence[Instance], now: float) -> None:
         """Take over the registry's view, and do what the passing of time alone does.
 
@@ -138,8 +153,13 @@ class Service:
                 self.roster.start_slowly(state.member, now)
             self._told.returned(self.name, ejection)
         if now >= self._sweep_at:
-            self._sweep_at = now + self.ejector.policy.interval
-            usable = [key for key, one in self.states.items() if self._may_be_ejected(one, now)]
+            interval = self.ejector.policy.interval
+            # What was counted before a time without calls says nothing of who is an outlier after it.
+            is_late = now >= self._sweep_at + interval
+            self._sweep_at = now + interval
+            usable = [
+                key for key, one in self.states.items() if not is_late and self._may_be_ejected(one, now)
+            ]
             for ejection in self.ejector.sweep(usable, len(self.states), now):
                 self._told.ejected(self.name, ejection)
         chosen = candidates({key: self.availability(one, now) for key, one in self.states.items()})
@@ -158,6 +178,8 @@ class Service:
         status = one.instance.status
         if status is Status.DRAINING:
             return Availability.DRAINED
+        if status is Status.UNKNOWN:
+            return Availability.UNKNOWN
         if status is Status.HEALTHY and self.ejector.refusal(one.instance.id, now) is None:
             return Availability.AVAILABLE
         return Availability.UNAVAILABLE

@@ -86,6 +86,17 @@ class AdaptiveLimiter(Slots):
         """How many slots there are at present."""
         return self._limit
 
+    @property
+    def policy(self) -> AdaptivePolicy:
+        """By what the limit moves. It can be set: the limit stays, within the new bounds; nobody loses a slot."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: AdaptivePolicy) -> None:
+        self._policy = policy
+        self._limit = min(max(self._limit, policy.minimum), policy.maximum)
+        self._hand_over()
+
     @trio.lowlevel.enable_ki_protection
     def release(self, sample: Sample = Sample.SUCCESS) -> None:
         """Give the current task's slot back. Raises RuntimeError if it holds none."""

@@ -102,6 +102,15 @@ class CircuitBreaker:
         )
 
     @property
+    def policy(self) -> BreakerPolicy:
+        """By what it decides. It can be set: state and counts stay, an opening lasts as long as it was to last."""
+        return self._breaker.policy
+
+    @policy.setter
+    def policy(self, policy: BreakerPolicy) -> None:
+        self._breaker.follow(policy)
+
+    @property
     def state(self) -> State:
         """The state now."""
         self._breaker.turn(trio.current_time(), self._rng)

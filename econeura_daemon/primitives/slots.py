@@ -18,10 +18,8 @@ class Slots:
 
     def __init__(self, limit: float, max_waiting: float, name: str) -> None:
         check_limit(limit)
-        if max_waiting != inf and not (isinstance(max_waiting, int) and max_waiting >= 0):
-            raise ValueError(f"expected max_waiting to be an int >= 0 or math.inf, got {max_waiting!r}")
         self._limit = limit
-        self._max_waiting = max_waiting
+        self.max_waiting = max_waiting
         self._name = name
         self._borrowers: set[object] = set()
         # Not a `trio.lowlevel.ParkingLot`: that knows tasks alone, and whoever keeps the borrowers beside it
@@ -48,6 +46,17 @@ class Slots:
     def tasks_waiting(self) -> int:
         """Callers that wait for a slot."""
         return len(self._queue)
+
+    @property
+    def max_waiting(self) -> float:
+        """How many callers may wait. It can be set; who waits already stays."""
+        return self._max_waiting
+
+    @max_waiting.setter
+    def max_waiting(self, max_waiting: float) -> None:
+        if max_waiting != inf and not (isinstance(max_waiting, int) and max_waiting >= 0):
+            raise ValueError(f"expected max_waiting to be an int >= 0 or math.inf, got {max_waiting!r}")
+        self._max_waiting = max_waiting
 
     @trio.lowlevel.enable_ki_protection
     def acquire_nowait(self) -> None:

@@ -80,6 +80,12 @@ class Breaker:
         self.is_plain = True
         """Whether it is closed and has recovered: it admits everybody, into the phase's generation."""
 
+    def follow(self, policy: BreakerPolicy) -> None:
+        """Decide by another policy from now on; state and counts stay, an opening lasts as long as it was to last."""
+        if (policy.window, policy.buckets) != (self.policy.window, self.policy.buckets):
+            self._window = Window(policy.window, policy.buckets)
+        self.policy = policy
+
     @property
     def trials(self) -> int:
         """Trials under way; 0 unless half-open."""

@@ -18,6 +18,10 @@ class Availability(enum.Enum):
     AVAILABLE = "available"
     UNAVAILABLE = "unavailable"
     """Unhealthy or ejected."""
+    UNKNOWN = "unknown"
+    """Nothing has been found out about it yet. It gets calls only if there is nobody of whom more is known, and it
+    does not count: five that come beside two are no reason to panic (Envoy: ``ignore_new_hosts_until_first_hc``).
+    """
     DRAINED = "drained"
     """It is to get no more calls, whatever happens; it does not count."""
 
@@ -36,7 +40,8 @@ def candidates(instances: Mapping[Hashable, Availability], threshold: float = TH
     Panic overrides status and ejection, never a breaker, a limit or a drain.
     """
     remaining = {key: state for key, state in instances.items() if state is not Availability.DRAINED}
+    known = [state for state in remaining.values() if state is not Availability.UNKNOWN]
     available = tuple(key for key, state in remaining.items() if state is Availability.AVAILABLE)
-    if len(available) < threshold * len(remaining):
+    if len(available) < threshold * len(known):
         return Candidates(tuple(remaining), is_panic=True)
-    return Candidates(available, is_panic=False)
+    return Candidates(available if known else tuple(remaining), is_panic=False)

@@ -8,17 +8,21 @@ import trio
 
 from econeura_daemon.client import Call, Mesh, Observer
 from econeura_daemon.core.settings import MeshSettings
-from econeura_daemon.registry.model import Health, Instance, Registration, Verdict
+from econeura_daemon.registry.model import Check, Health, Instance, Registration, Verdict
 
 
 def instance(name, *, host=None, draining=False, well=True, weight=100, port=80, **more):
+    """Return one; ``well``: what its check says, None: no probe has come back yet."""
+    verdict = None if well is None else Verdict.HEALTHY if well else Verdict.UNHEALTHY
+    if well is None:
+        more["check"] = Check()
     return Instance(
         registration=Registration(
             id=name, name=name, type="workers", host=host or name, port=port, weight=weight, **more
         ),
         generation=1,
         registered_at=0,
-        health=Health(draining=draining, verdict=Verdict.HEALTHY if well else Verdict.UNHEALTHY, reason="r"),
+        health=Health(draining=draining, verdict=verdict, reason="r"),
     )
 
 
@@ -81,6 +85,10 @@ class World:
         while part := await answer.more():
             body += part
         return answer.status, body
+
+    def reload(self, **settings):
+        self.settings = MeshSettings(**settings)
+        self.mesh.use(lambda _: self.settings)
 
     async def begin(self, method="GET", **more):
         return await self.mesh.call(Call(service="workers", method=method, place=b"/", **more))

@@ -7,6 +7,7 @@ from econeura_daemon.resilience.outcomes import Verdict
 from econeura_daemon.resilience.panic import Availability, candidates
 
 UP, DOWN, DRAINED = Availability.AVAILABLE, Availability.UNAVAILABLE, Availability.DRAINED
+NEW = Availability.UNKNOWN
 
 
 def fed(rates, requests=100, policy=None):
@@ -132,6 +133,12 @@ def test_an_instance_that_left_is_forgotten():
         ([UP, DRAINED, DRAINED, DRAINED], [0], False),
         ([DRAINED, DRAINED], [], False),
         ([], [], False),
+        ([NEW], [0], False),
+        ([NEW, DRAINED], [0], False),
+        ([UP, UP, NEW, NEW, NEW, NEW, NEW], [0, 1], False),
+        ([UP, DOWN, NEW], [0], False),
+        ([UP, DOWN, DOWN, NEW], [0, 1, 2, 3], True),
+        ([DOWN, NEW], [0, 1], True),
     ],
 )
 def test_below_half_available_all_are_used_but_never_the_drained(states, keys, is_panic):
