@@ -1,11 +1,15 @@
 """A call, and its answer, as the steps between caller and instance pass them on."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from math import inf
 from typing import Protocol
+from warnings import warn
 
 import attrs
 import httpx
+import trio
 
+from econeura_daemon.client.errors import UpstreamTimeoutError
 from econeura_daemon.resilience import End, Member, Outcome, Request
 from econeura_daemon.telemetry.trace import TraceContext
 
@@ -112,6 +116,8 @@ class Call:
     timeout: float | None = None
     """Seconds; the caller's own, which shortens the service's."""
     trace: TraceContext | None = None
+    is_whole: bool = False
+    """The deadline is for the whole answer; else for its head, and the body may last as long as it goes on coming."""
     id: str = ""
     """The request's, for whoever looks for it."""
     # What the steps find out on the way.
@@ -160,7 +166,18 @@ class Sent(Protocol):
 class Answer:
     """A service's answer. Read it to its end or close it: what the call holds is given back then, not before."""
 
-    __slots__ = ("_ends", "_sent", "attempts", "headers", "outcome", "seconds", "service_id", "status")
+    __slots__ = (
+        "_ends",
+        "_sent",
+        "attempts",
+        "headers",
+        "late",
+        "outcome",
+        "seconds",
+        "service_id",
+        "status",
+        "until",
+    )
 
     def __init__(self, sent: Sent, outcome: Outcome) -> None:
         self._sent = sent
@@ -173,15 +190,34 @@ class Answer:
         self.attempts = 0
         self.seconds = 0.0
         """From the call's beginning to this head."""
+        self.until = inf
+        """When all of it must be there."""
+        self.late = Outcome(End.TIMED_OUT)
+        """What is told if it is not."""
+
+    def __del__(self) -> None:
+        """Give back what a caller forgot to; without a loop, nobody is left to whom it would matter."""
+        if self._ends:
+            if trio.lowlevel.in_trio_run():
+                self.close()
+            warn(
+                f"{self!r} was neither read to its end nor closed", ResourceWarning, stacklevel=1, source=self
+            )
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} of {self.service_id or 'nobody'}>"
 
     def at_end(self, end: Callable[[Outcome], None]) -> None:
         """Have ``end`` told, once, how it ended: as its status says, or that the instance broke it off."""
         self._ends.append(end)
 
     async def more(self) -> bytes:
-        """Return the next bytes of the body, nothing at its end. Raises `httpx.TransportError`."""
+        """Return the next bytes of the body, nothing at its end; for one caller at a time.
+
+        Raises `httpx.TransportError`, which is `UpstreamTimeoutError` if `until` passes.
+        """
         try:
-            part = await self._sent.more()
+            part = await self._sent.more() if self.until == inf else await self._more_in_time()
         except httpx.TransportError as error:
             timed_out = isinstance(error, httpx.TimeoutException)
             self._end(Outcome(End.TIMED_OUT if timed_out else End.RESET))
@@ -192,6 +228,12 @@ class Answer:
         if not part:
             self.close()
         return part
+
+    async def _more_in_time(self) -> bytes:
+        with trio.move_on_at(self.until):
+            return await self._sent.more()
+        self._end(self.late)
+        raise UpstreamTimeoutError(f"{self.service_id} did not bring its answer to an end in time")
 
     def close(self) -> None:
         """Read no more. Harmless when repeated."""

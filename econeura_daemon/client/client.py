@@ -1,7 +1,8 @@
 """Calling services by their type from Python: in one line, or as the transport of httpx."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from random import Random
 from typing import Any
 
@@ -10,15 +11,19 @@ import httpx
 import trio
 
 from econeura_daemon.client.calls import Answer, Call, KeptBody
-from econeura_daemon.client.errors import UpstreamTimeoutError
 from econeura_daemon.client.mesh import Mesh, Observer
 from econeura_daemon.client.sending import Sender
 from econeura_daemon.client.steps import Resolve
+from econeura_daemon.core.instances import TYPE
+from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.telemetry.trace import parse_traceparent
 from econeura_daemon.wire import open_internal_transport
 
 _EXTENSION = "mesh"
+_WHOLE = "mesh_whole"
+_GRACE = 1.0
+"""Seconds in which a body's source may come to its end."""
 _OURS = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"traceparent", b"tracestate",
      b"x-timeout-ms")
@@ -45,8 +50,9 @@ def facts_of(response: httpx.Response) -> Facts:
 class MeshTransport(httpx.AsyncBaseTransport):
     """A transport of httpx whose host names are service types: ``http://workers/emails/process``.
 
-    Raises `MeshError`, which is an `httpx.TransportError`. Of the ``timeout`` extension the shortest counts, as the
-    caller's deadline; it shortens the service's own, and never lengthens it.
+    Raises `MeshError`, which is an `httpx.TransportError`. The ``read`` timeout of httpx is the caller's deadline for
+    the head of the answer; it shortens the service's own, and never lengthens it. A body may last as long as it goes
+    on coming.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -54,7 +60,13 @@ class MeshTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Call the service and return its answer, the body still to be read."""
-        answer = await self._mesh.call(_call_of(request))
+        call, close = _call_of(request)
+        try:
+            answer = await self._mesh.call(call)
+        finally:
+            if close is not None:  # with the head, or without one, nothing more of the body is sent
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+                    await close()
         return httpx.Response(
             answer.status,
             headers=list(answer.headers),
@@ -80,16 +92,18 @@ class Client:
     ) -> httpx.Response:
         """Call a service and return its whole answer; `facts_of` tells who gave it, and after how many attempts.
 
-        ``timeout``: seconds for all of it, where the service's own are to be shortened. ``more``: ``json``,
-        ``content``, ``headers``, ``params`` … of `httpx.AsyncClient.build_request`. Raises `MeshError`; an answer of
-        any status is returned.
+        All of it is there within the service's timeout; ``timeout``, in seconds, shortens that. For answers that are
+        to last longer there is `http`, which streams. ``path`` begins with / and may have a query. ``more``:
+        ``json``, ``content``, ``headers``, ``params`` … of `httpx.AsyncClient.build_request`. Raises `MeshError`; an
+        answer of any status is returned. Raises ValueError for what is no service's type, or no path.
         """
+        if TYPE.fullmatch(service) is None:
+            raise ValueError(f"expected the type of a service, such as 'workers', got {shortened(service)!r}")
+        if not path.startswith("/"):
+            raise ValueError(f"expected a path that begins with /, got {shortened(path)!r}")
         request = self.http.build_request(method, f"http://{service}{path}", timeout=timeout, **more)
-        with trio.move_on_after(float("inf") if timeout is None else timeout):
-            response = await self.http.send(request)
-            self.http.cookies.clear()  # a service is no browser's site
-            return response
-        raise UpstreamTimeoutError(f"{service}: no whole answer within {timeout:g} s")
+        request.extensions = {**request.extensions, _WHOLE: True}
+        return await self.http.send(request)
 
 
 @asynccontextmanager
@@ -115,30 +129,37 @@ async def open_client(
 async def over(mesh: Mesh) -> AsyncGenerator[Client]:
     """Offer a client of ``mesh`` for the length of the block."""
     unhurried = httpx.Timeout(None)  # each service has its own
-    async with httpx.AsyncClient(transport=MeshTransport(mesh), timeout=unhurried, trust_env=False) as http:
+    # What a service sets as a cookie for one caller is nothing to the next, who may be somebody else.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    async with httpx.AsyncClient(
+        transport=MeshTransport(mesh), timeout=unhurried, trust_env=False, cookies=no_cookies
+    ) as http:
         yield Client(mesh, http)
 
 
-def _call_of(request: httpx.Request) -> Call:
-    timeouts = [one for one in request.extensions.get("timeout", {}).values() if one is not None]
+def _call_of(request: httpx.Request) -> tuple[Call, Callable[[], Awaitable[None]] | None]:
+    """Return a request as a call, and what lets go of its body."""
+    body, close = _body_of(request)
     headers = [pair for pair in request.headers.raw if pair[0].lower() not in _OURS]
     states = request.headers.get("tracestate")
-    return Call(
-        service=request.url.host,
+    call = Call(
+        service=request.url.raw_host.decode("ascii"),
         method=request.method,
         place=request.url.raw_path,
         headers=headers,
-        body=_body_of(request),
-        timeout=min(timeouts, default=None),
+        body=body,
+        timeout=request.extensions.get("timeout", {}).get("read"),
+        is_whole=request.extensions.get(_WHOLE, False),
         trace=parse_traceparent(request.headers.get("traceparent"), states),
         id=request.headers.get("x-request-id", ""),
     )
+    return call, close
 
 
-def _body_of(request: httpx.Request) -> bytes | KeptBody:
+def _body_of(request: httpx.Request) -> tuple[bytes | KeptBody, Callable[[], Awaitable[None]] | None]:
     stream = request.stream
     if isinstance(stream, httpx.SyncByteStream):
-        return b"".join(stream)
+        return b"".join(stream), None
     parts = aiter(stream)
 
     async def more() -> bytes:
@@ -148,7 +169,10 @@ def _body_of(request: httpx.Request) -> bytes | KeptBody:
         return b""
 
     length = request.headers.get("content-length")
-    return KeptBody(more, None if length is None else int(length), is_resumable=False)
+    if length is not None and not (length.isascii() and length.isdigit()):
+        raise httpx.LocalProtocolError(f"the request cannot be sent: its length is {shortened(length)!r}")
+    body = KeptBody(more, None if length is None else int(length), is_resumable=False)
+    return body, getattr(parts, "aclose", None)
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -83,6 +83,9 @@ class Mesh:
             self.recent.note(Called.of(call, error, seconds))
             self._observer.called(call, error, seconds)
             raise
+        except BaseException:  # the caller left, or its own request came to nothing
+            self.recent.note(Called.of(call, None, trio.current_time() - began))
+            raise
         if answer.outcome.verdict is Verdict.FAILURE:
             totals.failures += 1
         self.recent.note(Called.of(call, answer, answer.seconds))

@@ -29,12 +29,12 @@ class Called:
     """To the head, or to the failure."""
     status: int | None
     problem: str | None
-    """The slug, where there was no answer."""
+    """The slug, where there was no answer; neither: the caller left before, or its own request came to nothing."""
     trace_id: str | None
     attempts: tuple[Attempt, ...]
 
     @classmethod
-    def of(cls, call: Call, ended: Answer | MeshError, seconds: float) -> "Called":
+    def of(cls, call: Call, ended: Answer | MeshError | None, seconds: float) -> "Called":
         """Note what came of a call."""
         return cls(
             id=call.id,
@@ -43,7 +43,7 @@ class Called:
             path=call.place.partition(b"?")[0][:_SHOWN].decode("latin-1"),
             at=call.began,
             seconds=seconds,
-            status=None if isinstance(ended, MeshError) else ended.status,
+            status=ended.status if isinstance(ended, Answer) else None,
             problem=ended.slug if isinstance(ended, MeshError) else None,
             trace_id=None if call.trace is None else call.trace.trace_id,
             attempts=tuple(call.made),

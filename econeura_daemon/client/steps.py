@@ -96,7 +96,11 @@ def _by_deadline(service: Service, inner: Step) -> Step:
         call.deadline = call.began + timeout
         answer = await inner(call)
         answer.attempts, answer.service_id = call.attempts, call.asked or ""
-        answer.seconds = trio.current_time() - call.began
+        now = trio.current_time()
+        answer.seconds = now - call.began
+        if call.is_whole:
+            answer.until = call.deadline
+            answer.late = _late(call, service, call.deadline - now)
         return answer
 
     return step
@@ -246,14 +250,8 @@ def _transported(service: Service, send: Send) -> InnerStep:
         if isinstance(call.body, KeptBody) and call.body.is_awaited:
             raise RequestBodyTooSlowError("The request's body did not arrive in time")
         given = until - now
-        # Else those who waited for a slot until next to nothing was left would be held against whoever had it free.
-        is_fair = given >= _FAIR * service.policy.try_timeout and not (
-            call.is_hurried and until == call.deadline
-        )
-        raise AttemptFailedError(
-            Outcome(End.TIMED_OUT if is_fair else End.OUT_OF_TIME),
-            f"{state.instance.id} did not answer within {round(given * 1000)} ms",
-        )
+        late = _late(call, service, given) if until == call.deadline else Outcome(End.TIMED_OUT)
+        raise AttemptFailedError(late, f"{state.instance.id} did not answer within {round(given * 1000)} ms")
 
     async def _attempt(call: Call, state: InstanceState) -> Answer:
         try:
@@ -267,6 +265,15 @@ def _transported(service: Service, send: Send) -> InnerStep:
         return Answer(sent, Outcome(End.ANSWERED, sent.status, asked))
 
     return step
+
+
+def _late(call: Call, service: Service, given: float) -> Outcome:
+    """Return what it says of an instance that it had not answered at the call's deadline, ``given`` so many seconds.
+
+    Those who waited for a slot until next to nothing was left must not be held against whoever had it free at last.
+    """
+    is_blamed = given >= _FAIR * service.policy.try_timeout and not call.is_hurried
+    return Outcome(End.TIMED_OUT if is_blamed else End.OUT_OF_TIME)
 
 
 def _until(until: float | None) -> float | None:

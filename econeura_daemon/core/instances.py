@@ -25,10 +25,9 @@ RESERVED_TYPES = ("calls", "default", "faults")
 OWN_ID = "api-main"
 """Of the daemon itself."""
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+TYPE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
-check_slug = matching(
-    r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"
-)
+check_slug = matching(TYPE.pattern, "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit")
 _check_id = matching(
     ID.pattern, "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', beginning with a letter or digit"
 )

@@ -19,7 +19,7 @@ READ_SIZE = 64 * 1024
 
 
 class Connection:
-    """Belongs to one task at a time. `close` may be called at any time, by that task."""
+    """Belongs to one task at a time. `close` may be called at any time, by any."""
 
     __slots__ = ("_fd", "_poll", "_socket", "cut", "idle_since", "parser", "used")
 
@@ -54,12 +54,17 @@ class Connection:
 
     async def writable(self) -> None:
         """Wait until the kernel takes more."""
-        await trio.lowlevel.wait_writable(self._fd)
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        except trio.ClosedResourceError:
+            raise httpx.WriteError(
+                "the connection was closed at this end before the request was sent"
+            ) from None
 
     async def receive(self, limit: int) -> bytes:
         """Wait for bytes, at most ``limit``; nothing at the peer's end. Raises `httpx.ReadError`."""
         while True:
-            await trio.lowlevel.wait_readable(self._fd)
+            await self._readable()
             try:
                 return self._socket.recv(min(READ_SIZE, limit))
             except BlockingIOError:
@@ -67,13 +72,23 @@ class Connection:
             except OSError as error:
                 raise httpx.ReadError(lost(error, "the answer was complete")) from None
 
+    async def _readable(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._fd)
+        except trio.ClosedResourceError:
+            raise httpx.ReadError(
+                "the connection was closed at this end before the answer was complete"
+            ) from None
+
     def rest(self) -> None:
         """Make ready for another request, after an answer that allows one."""
         self.used = True
         self.parser.rewind()
 
     def close(self) -> None:
-        """Close at once: a peer that reads nothing holds nobody."""
+        """Close at once: a peer that reads nothing holds nobody. Who still waits for it is told."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._fd)
         self._socket.close()
 
 

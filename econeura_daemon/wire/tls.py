@@ -87,7 +87,7 @@ class TlsConnection(Connection):
                 except ssl.SSLWantReadError:
                     pass  # half a record
             while True:
-                await trio.lowlevel.wait_readable(self._fd)
+                await self._readable()
                 try:
                     self._fill()
                     return self._tls.read(size)

@@ -19,9 +19,9 @@ from tests.support.mesh_upstream import open_upstream
 PATIENCE = 20
 
 
-def client_of(*instances, **settings):
+def client_of(*instances, type_="workers", **settings):
     return open_client(
-        resolve=lambda name: instances if name == "workers" else (),
+        resolve=lambda name: instances if name == type_ else (),
         settings_of=lambda _: MeshSettings(**settings),
         rng=Random(7),
     )
