@@ -29,11 +29,13 @@ from benchmarks.harness.report import Round, ratio, spread, table
 
 PARTS = ("small", "post", "large", "latency", "steps")
 REQUESTS = {
-    "small": ("GET", "/emails/7", 0),
+    "small": ("GET", "/emails/{}", 0),
     "post": ("POST", "/emails/process", 400),
     "large": ("GET", "/large", 0),
 }
-TITLES = {"small": "GET, 100 bytes", "post": "POST of 400 bytes", "large": "GET, 64 KiB"}
+PATHS = 20_000
+"""Different ones, where a request's path differs."""
+TITLES = {"small": "GET, 100 bytes, 20,000 paths", "post": "POST of 400 bytes", "large": "GET, 64 KiB"}
 GOALS = (("ours", "quart", 10.0),)
 ADDED = (("p50", 0.5), ("p99", 5.0))
 STEPS_GOAL = 15.0
@@ -67,12 +69,14 @@ def read_arguments() -> argparse.Namespace:
     return arguments
 
 
-def prepare(gateway: Gateway, part: str) -> bytes:
+def prepare(gateway: Gateway, part: str) -> list[bytes]:
+    """The requests, in turn: those of ``small`` differ, so that nobody answers from a memory of heads."""
     method, path, size = REQUESTS[part]
-    head = f"{method} {gateway.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\nAccept: */*\r\n"
+    head = f"Host: 127.0.0.1:{gateway.port}\r\nAccept: */*\r\n"
     if size:
         head += f"Content-Type: application/json\r\nContent-Length: {size}\r\n"
-    return f"{head}\r\n".encode() + b"x" * size
+    paths = [path.format(number) for number in range(PATHS)] if "{}" in path else [path]
+    return [f"{method} {gateway.prefix}{one} HTTP/1.1\r\n{head}\r\n".encode() + b"x" * size for one in paths]
 
 
 def saturated(gateway: Gateway, part: str, upstream: int, arguments: argparse.Namespace) -> Round:

@@ -4,11 +4,12 @@ For systems that answer in tens of microseconds, where a client on asyncio would
 prepared bytes; of an answer status and ``Content-Length`` are read, nothing else. Any other framing is an error.
 """
 
+import itertools
 import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -78,15 +79,15 @@ class Wire:
         return True
 
 
-def closed_loop(port: int, prepared: bytes, seconds: float, connections: int) -> Loaded:
-    """Keep one request under way on each of the connections."""
-    loaded = Loaded()
+def closed_loop(port: int, requests: Sequence[bytes], seconds: float, connections: int) -> Loaded:
+    """Keep one request under way on each of the connections, going round ``requests``."""
+    loaded, order = Loaded(), itertools.cycle(requests)
     wires = {wire.socket.fileno(): wire for wire in (Wire(port) for _ in range(connections))}
     epoll = select.epoll()
     try:
         for descriptor, wire in wires.items():
             epoll.register(descriptor, select.EPOLLIN)
-            wire.send(prepared)
+            wire.send(next(order))
         begun = time.monotonic()
         end, under_way, statuses = begun + seconds, connections, loaded.statuses
         while under_way:
@@ -99,7 +100,7 @@ def closed_loop(port: int, prepared: bytes, seconds: float, connections: int) ->
                 if wire.is_answered():
                     statuses[wire.status] += 1
                     if goes_on:
-                        wire.send(prepared)
+                        wire.send(next(order))
                     else:
                         under_way -= 1
         loaded.seconds = time.monotonic() - begun
@@ -111,9 +112,9 @@ def closed_loop(port: int, prepared: bytes, seconds: float, connections: int) ->
             wire.socket.close()
 
 
-def open_loop(port: int, prepared: bytes, seconds: float, rate: float) -> Loaded:
+def open_loop(port: int, requests: Sequence[bytes], seconds: float, rate: float) -> Loaded:
     """Send by a schedule that waits for nobody: what comes late pays from when it was due."""
-    loaded = Loaded()
+    loaded, order = Loaded(), itertools.cycle(requests)
     idle: deque[Wire] = deque()
     busy: dict[socket.socket, Wire] = {}
     begun = time.monotonic()
@@ -128,7 +129,7 @@ def open_loop(port: int, prepared: bytes, seconds: float, rate: float) -> Loaded
             if due is not None and due <= now:
                 wire = idle.pop() if idle else Wire(port)
                 wire.due = due
-                wire.send(prepared)
+                wire.send(next(order))
                 busy[wire.socket] = wire
                 due = next(schedule, None)
                 continue
