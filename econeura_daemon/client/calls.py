@@ -11,6 +11,7 @@ import trio
 
 from econeura_daemon.client.errors import UpstreamTimeoutError
 from econeura_daemon.resilience import End, Member, Outcome, Request
+from econeura_daemon.resilience.retry import IDEMPOTENT
 from econeura_daemon.telemetry.trace import TraceContext
 
 Header = tuple[bytes, bytes]
@@ -142,7 +143,12 @@ class Call:
     def may_be_repeated(self) -> bool:
         """Whether an instance that was asked may be asked again, or another one, if no answer comes."""
         is_small = self.body.is_small if isinstance(self.body, KeptBody) else True
-        return is_small and self.request.is_idempotent
+        return is_small and self.is_idempotent
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether an instance that saw it once may see it again."""
+        return self.method in IDEMPOTENT or self.request.is_idempotent
 
 
 class Sent(Protocol):

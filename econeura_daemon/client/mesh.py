@@ -15,7 +15,7 @@ from econeura_daemon.client.errors import (
 )
 from econeura_daemon.client.faults import Faults
 from econeura_daemon.client.policies import ServicePolicy
-from econeura_daemon.client.recent import Called, Recent
+from econeura_daemon.client.recent import Recent
 from econeura_daemon.client.service import InstanceState, Service, Told
 from econeura_daemon.client.steps import Resolve, Send, Step, compose
 from econeura_daemon.core.allowing import AllowList
@@ -70,7 +70,6 @@ class Mesh:
         service, step = self._service(call.service)
         totals = service.totals
         totals.requests += 1
-        began = trio.current_time()
         try:
             answer = await step(call)
         except MeshError as error:
@@ -79,16 +78,16 @@ class Mesh:
                 totals.refusals += 1
             else:
                 totals.failures += 1
-            seconds = trio.current_time() - began
-            self.recent.note(Called.of(call, error, seconds))
+            seconds = trio.current_time() - call.began
+            self.recent.note(call, error, seconds)
             self._observer.called(call, error, seconds)
             raise
         except BaseException:  # the caller left, or its own request came to nothing
-            self.recent.note(Called.of(call, None, trio.current_time() - began))
+            self.recent.note(call, None, trio.current_time() - call.began)
             raise
         if answer.outcome.verdict is Verdict.FAILURE:
             totals.failures += 1
-        self.recent.note(Called.of(call, answer, answer.seconds))
+        self.recent.note(call, answer, answer.seconds)
         self._observer.called(call, answer, answer.seconds)
         return answer
 

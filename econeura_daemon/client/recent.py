@@ -7,6 +7,7 @@ import attrs
 
 from econeura_daemon.client.calls import Answer, Attempt, Call
 from econeura_daemon.client.errors import MeshError
+from econeura_daemon.telemetry.trace import TraceContext
 
 KEPT = 1000
 """Calls; a few hundred bytes each."""
@@ -33,33 +34,47 @@ class Called:
     trace_id: str | None
     attempts: tuple[Attempt, ...]
 
-    @classmethod
-    def of(cls, call: Call, ended: Answer | MeshError | None, seconds: float) -> "Called":
-        """Note what came of a call."""
-        return cls(
-            id=call.id,
-            service=call.service,
-            method=call.method,
-            path=call.place.partition(b"?")[0][:_SHOWN].decode("latin-1"),
-            at=call.began,
-            seconds=seconds,
-            status=ended.status if isinstance(ended, Answer) else None,
-            problem=ended.slug if isinstance(ended, MeshError) else None,
-            trace_id=None if call.trace is None else call.trace.trace_id,
-            attempts=tuple(call.made),
-        )
+
+_Noted = tuple[str, str, str, bytes, float, float, int | None, str | None, TraceContext | None, list[Attempt]]
 
 
 class Recent:
-    """The ring."""
+    """The ring. What is noted at every call is put into words when somebody asks."""
 
     def __init__(self) -> None:
-        self._ring: deque[Called] = deque(maxlen=KEPT)
+        self._ring: deque[_Noted] = deque(maxlen=KEPT)
 
-    def note(self, called: Called) -> None:
-        """Keep a call, and forget the oldest beyond `KEPT`."""
-        self._ring.append(called)
+    def note(self, call: Call, ended: Answer | MeshError | None, seconds: float) -> None:
+        """Keep what came of a call, and forget the oldest beyond `KEPT`."""
+        self._ring.append(
+            (
+                call.id,
+                call.service,
+                call.method,
+                call.place.partition(b"?")[0][:_SHOWN],
+                call.began,
+                seconds,
+                ended.status if isinstance(ended, Answer) else None,
+                ended.slug if isinstance(ended, MeshError) else None,
+                call.trace,
+                call.made,
+            )
+        )
 
     def __iter__(self) -> Iterator[Called]:
         """Return them, the newest first."""
-        return iter(list(reversed(self._ring)))
+        for id_, service, method, path, at, seconds, status, problem, trace, made in list(
+            reversed(self._ring)
+        ):
+            yield Called(
+                id=id_,
+                service=service,
+                method=method,
+                path=path.decode("latin-1"),
+                at=at,
+                seconds=seconds,
+                status=status,
+                problem=problem,
+                trace_id=None if trace is None else trace.trace_id,
+                attempts=tuple(made),
+            )

@@ -6,7 +6,7 @@ import trio
 
 from econeura_daemon.client.calls import Call, KeptBody, Sent
 from econeura_daemon.client.service import Service
-from econeura_daemon.telemetry.trace import child
+from econeura_daemon.telemetry.trace import call_headers
 from econeura_daemon.wire import Body, GuardedTransport, Target, header_lines, request_line
 
 _WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
@@ -36,9 +36,7 @@ class SenderTo:
     async def __call__(self, call: Call, target: Target) -> Sent:
         """Make one attempt. Raises as `GuardedTransport.send` does."""
         policy, body = self._service.policy, call.body
-        headers = [(b"Host", target.authority), *call.headers]
-        for name, value in child(call.trace, self._rng).headers():
-            headers.append((name.encode("ascii"), value.encode("ascii")))
+        headers = [(b"Host", target.authority), *call.headers, *call_headers(call.trace, self._rng)]
         # What is left of the whole, not of this attempt: an instance that is given up may stop by itself.
         left = max(1, round((call.deadline - trio.current_time()) * 1000))
         headers.append((b"X-Timeout-Ms", b"%d" % left))
@@ -55,7 +53,8 @@ class SenderTo:
             target,
             request_line(call.method.encode("ascii", "backslashreplace"), call.place) + header_lines(headers),
             content,
-            repeatable=call.request.is_idempotent,
+            repeatable=call.is_idempotent,
             head_only=call.method == "HEAD",
-            timeouts={"connect": policy.try_timeout, "read": policy.timeout, "write": policy.timeout},
+            timeouts={"connect": policy.try_timeout, "write": policy.timeout},
+            body_timeout=policy.timeout,  # the head has the attempt's own
         )

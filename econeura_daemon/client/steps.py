@@ -30,7 +30,7 @@ from econeura_daemon.primitives import (
     Verdict,
 )
 from econeura_daemon.registry.model import Instance
-from econeura_daemon.resilience import End, Outcome
+from econeura_daemon.resilience import End, Outcome, answered
 from econeura_daemon.wire import Target
 
 _FAIR = 0.9
@@ -117,7 +117,9 @@ def _behind_service_breaker(service: Service, inner: Step) -> Step:
         verdict, cause = Verdict.NEUTRAL, ""
         try:
             answer = await inner(call)
-            verdict, cause = answer.outcome.verdict, str(answer.outcome)
+            verdict = answer.outcome.verdict
+            if verdict is not Verdict.SUCCESS:
+                cause = str(answer.outcome)
         except (UpstreamTimeoutError, UpstreamUnreachableError) as error:
             verdict, cause = call.made[-1].outcome.verdict, str(error)
             raise
@@ -173,7 +175,9 @@ def _behind_instance_breaker(inner: InnerStep) -> InnerStep:
         verdict, cause = Verdict.NEUTRAL, ""
         try:
             answer = await inner(call, state)
-            verdict, cause = answer.outcome.verdict, str(answer.outcome)
+            verdict = answer.outcome.verdict
+            if verdict is not Verdict.SUCCESS:
+                cause = str(answer.outcome)
         except AttemptFailedError as failed:
             verdict, cause = failed.outcome.verdict, str(failed)
             raise
@@ -262,7 +266,7 @@ def _transported(service: Service, send: Send) -> InnerStep:
                 raise  # it is the caller's request that is wrong, or that broke off
             raise AttemptFailedError(Outcome(end), f"{state.instance.id}: {error}") from None
         asked = retry_after(sent) if sent.status in {429, 503} else None
-        return Answer(sent, Outcome(End.ANSWERED, sent.status, asked))
+        return Answer(sent, answered(sent.status, asked))
 
     return step
 

@@ -10,7 +10,7 @@ from econeura_daemon.resilience.breaker_policy import BreakerPolicy
 from econeura_daemon.resilience.bucket import TokenBucket
 from econeura_daemon.resilience.budget import Budget, BudgetPolicy
 from econeura_daemon.resilience.ejection import Ejection, EjectionPolicy, Ejector
-from econeura_daemon.resilience.outcomes import End, Outcome, Verdict, verdict_of_status
+from econeura_daemon.resilience.outcomes import End, Outcome, Verdict, answered, verdict_of_status
 from econeura_daemon.resilience.panic import Availability, Candidates, candidates
 from econeura_daemon.resilience.refusal import Refusal
 from econeura_daemon.resilience.retry import GiveUp, Request, RetryAt, RetryPolicy, next_attempt
@@ -42,6 +42,7 @@ __all__ = [
     "State",
     "TokenBucket",
     "Verdict",
+    "answered",
     "balancer",
     "candidates",
     "next_attempt",

@@ -1,6 +1,7 @@
 """How a call ended, and what that says about the instance that was called."""
 
 import enum
+from functools import lru_cache
 
 import attrs
 
@@ -48,6 +49,7 @@ _NO_ANSWERS = {
     End.REFUSED_HERE: Verdict.NEUTRAL,
 }
 _OVERLOAD = frozenset({429, 503, 504})
+_UNTOUCHED = frozenset({End.UNRESOLVED, End.UNCONNECTED, End.TLS, End.UNSENT, End.REFUSED_HERE})
 
 
 def verdict_of_status(status: int) -> Verdict:
@@ -70,20 +72,25 @@ class Outcome:
     """The HTTP status, if it was answered."""
     retry_after: float | None = None
     """Seconds that the answer asks to wait (``Retry-After``)."""
+    # Each step of a call asks again, so they are found out once.
+    verdict: Verdict = attrs.field(init=False, eq=False, repr=False)
+    """What it says about the instance."""
+    is_overload: bool = attrs.field(init=False, eq=False, repr=False)
+    """Whether it asks for fewer calls at once: a drop, in the terms of an adaptive limit."""
+
+    @verdict.default
+    def _find_verdict(self) -> Verdict:
+        if self.status is None:
+            return _NO_ANSWERS.get(self.end, Verdict.NEUTRAL)
+        return verdict_of_status(self.status)
+
+    @is_overload.default
+    def _find_overload(self) -> bool:
+        return self.end is End.TIMED_OUT or self.status in _OVERLOAD
 
     def __attrs_post_init__(self) -> None:
         if (self.end is End.ANSWERED) != (self.status is not None):
             raise ValueError(f"an answer, and nothing else, has a status; got {self.end} and {self.status}")
-
-    @property
-    def verdict(self) -> Verdict:
-        """What it says about the instance."""
-        return _NO_ANSWERS[self.end] if self.status is None else verdict_of_status(self.status)
-
-    @property
-    def is_overload(self) -> bool:
-        """Whether it asks for fewer calls at once: a drop, in the terms of an adaptive limit."""
-        return self.end is End.TIMED_OUT or self.status in _OVERLOAD
 
     @property
     def is_untouched(self) -> bool:
@@ -94,4 +101,7 @@ class Outcome:
         return self.end.value if self.status is None else f"{self.end.value} {self.status}"
 
 
-_UNTOUCHED = frozenset({End.UNRESOLVED, End.UNCONNECTED, End.TLS, End.UNSENT, End.REFUSED_HERE})
+@lru_cache(maxsize=1024)
+def answered(status: int, retry_after: float | None = None) -> Outcome:
+    """Return the outcome of an attempt that was answered: there are few different ones."""
+    return Outcome(End.ANSWERED, status, retry_after)

@@ -109,6 +109,15 @@ def child(context: TraceContext | None, rng: Random) -> TraceContext:
     return attrs.evolve(context, parent_id=_new_hex(rng, 64))
 
 
+def call_headers(context: TraceContext | None, rng: Random) -> list[tuple[bytes, bytes]]:
+    """Return the headers of ``child(context, rng)``, for calls that are made by the thousand."""
+    if context is None:
+        trace, parent = rng.getrandbits(128), rng.getrandbits(64)
+        if trace and parent:  # all zero is invalid
+            return [(b"traceparent", b"00-%032x-%016x-00" % (trace, parent))]
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in child(context, rng).headers()]
+
+
 def _new_hex(rng: Random, bits: int) -> str:
     while True:
         if value := rng.getrandbits(bits):  # all zero is invalid

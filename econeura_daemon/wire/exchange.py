@@ -44,13 +44,13 @@ class Exchange:
         "_failure",
         "_left",
         "_max_bytes",
-        "_read_timeout",
         "_rest",
         "_unsent",
         "_write_timeout",
         "connection",
         "heard",
         "parser",
+        "read_timeout",
         "sent",
     )
 
@@ -68,7 +68,7 @@ class Exchange:
         self.parser.begin(head_only=head_only)
         self._max_bytes = max_bytes
         self._left = max_bytes
-        self._read_timeout = read_timeout
+        self.read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._rest = memoryview(b"")
         self._body: Body | None = None
@@ -130,7 +130,7 @@ class Exchange:
         else:
             raise AnswerTooLargeError(f"the answer is larger than {self._max_bytes} bytes")
         try:
-            if self._read_timeout is None or not self.sent:
+            if self.read_timeout is None or not self.sent:
                 data = await self.connection.receive(limit)
             else:
                 data = await self._receive_in_time(limit)
@@ -149,9 +149,9 @@ class Exchange:
         return reason if self.heard else StaleError(reason, untouched=False)
 
     async def _receive_in_time(self, limit: int) -> bytes:
-        with trio.move_on_after(self._read_timeout or 0):
+        with trio.move_on_after(self.read_timeout or 0):
             return await self.connection.receive(limit)
-        raise httpx.ReadTimeout(f"the server said nothing for {_ms(self._read_timeout)} ms")
+        raise httpx.ReadTimeout(f"the server said nothing for {_ms(self.read_timeout)} ms")
 
     # A request that does not leave at once: send and listen at the same time.
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable
+from functools import cached_property
 
 import attrs
 import httpx
@@ -14,6 +15,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 5.5
+_IN_VALUES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _PLACE = re.compile(rb"[\x21-\x7e]+")
 
 
@@ -27,7 +29,7 @@ class Target:
     name: str | None = None
     """Whose certificate it must show, and what ``Host`` calls it; None: ``host`` itself."""
 
-    @property
+    @cached_property
     def authority(self) -> bytes:
         """The value of ``Host``."""
         name = self.name or self.host
@@ -51,11 +53,33 @@ class Target:
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Write headers as lines. Raises `httpx.LocalProtocolError` for what would not stay within its line."""
     lines = []
-    for name, value in headers:
-        if _TOKEN.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise httpx.LocalProtocolError(f"the request cannot be sent: the header {name!r} is not valid")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    return b"".join(lines)
+    for pair in headers:
+        if pair[0] not in _names:
+            _check_name(pair[0])
+        lines.append(b"%b: %b\r\n" % pair)
+    text = b"".join(lines)
+    # All values at once: without what a value may hold, the ends of the lines are left, and nothing else.
+    if text.translate(None, _IN_VALUES) != b"\r\n" * len(lines):
+        name = next(line.partition(b":")[0] for line in lines if not _is_one_line(line))
+        raise httpx.LocalProtocolError(f"the request cannot be sent: the header {name!r} is not valid")
+    return text
+
+
+_names: set[bytes] = set()
+_MEMORY = 512
+"""Names of headers that are remembered to be valid."""
+
+
+def _check_name(name: bytes) -> None:
+    if _TOKEN.fullmatch(name) is None:
+        raise httpx.LocalProtocolError(f"the request cannot be sent: the header {name!r} is not valid")
+    if len(_names) >= _MEMORY:
+        _names.clear()
+    _names.add(name)
+
+
+def _is_one_line(line: bytes) -> bool:
+    return _VALUE.fullmatch(line[:-2]) is not None
 
 
 def request_line(method: bytes, place: bytes) -> bytes:

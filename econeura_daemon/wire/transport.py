@@ -123,11 +123,14 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         repeatable: bool,
         head_only: bool = False,
         timeouts: Mapping[str, float | None],
+        body_timeout: float | None = None,
     ) -> "WireAnswer":
         """Send a request whose head is bytes already, and return its answer once the head stands.
 
         ``head``: from the request line to the last header, each line with its end; it says how ``body`` is framed.
-        ``head_only``: the method is HEAD. Routes of hosts do not hold here. Raises as `handle_async_request` does.
+        ``head_only``: the method is HEAD. ``body_timeout``: the ``read`` of ``timeouts`` once the head is there; until
+        then the caller's own cancel scope may be enough. Routes of hosts do not hold here. Raises as
+        `handle_async_request` does.
         """
         stream = body if isinstance(body, Body) else None
         data = b"%b\r\n%b" % (head, b"" if isinstance(body, Body) else body)
@@ -135,6 +138,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             self, target, data, stream, repeatable=repeatable, head_only=head_only, timeouts=timeouts
         )
         await call.start()
+        if body_timeout is not None:
+            call.exchange.read_timeout = body_timeout
         return WireAnswer(call)
 
     async def post(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from econeura_daemon.telemetry.trace import (
     TraceContext,
+    call_headers,
     child,
     new_trace,
     parse_traceparent,
@@ -137,6 +138,16 @@ def test_a_child_keeps_trace_flag_and_state_and_has_a_new_span():
 def test_a_child_of_nothing_begins_a_trace():
     begun = child(None, Random(1))
     assert parse_traceparent(begun.traceparent) == begun == new_trace(Random(1))
+
+
+@pytest.mark.parametrize("context", [None, TraceContext("1" * 32, "2" * 16, True, (("a", "b"),))])
+def test_the_headers_of_a_call_are_those_of_a_child(context):
+    headers = dict(call_headers(context, Random(1)))
+    made = parse_traceparent(headers[b"traceparent"].decode())
+    assert made.parent_id != "2" * 16
+    assert context is None or made.trace_id == context.trace_id
+    assert made.sampled is (context is not None)
+    assert headers.get(b"tracestate") == (None if context is None else b"a=b")
 
 
 def test_an_id_is_never_all_zero():
