@@ -6,18 +6,13 @@ from contextlib import suppress
 import httpx
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from econeura_daemon.client import (
     CircuitOpenError,
     ConcurrencyLimitError,
     FaultBody,
-    KeptBody,
     MeshError,
     NoHealthyInstanceError,
-    RequestBodyTooSlowError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
@@ -29,7 +24,6 @@ from tests.support.mesh_rig import (
     answers,
     hang,
     instance,
-    raises,
     refused,
     reset,
     slow,
@@ -87,6 +81,25 @@ async def test_a_post_that_nobody_saw_is_tried_elsewhere(autojump_clock):
     assert await mesh.call("POST", body=b"x") == (200, b"ok")
 
 
+async def test_nobody_to_ask_is_said(autojump_clock):
+    with pytest.raises(NoHealthyInstanceError, match="No instance of 'workers' is registered"):
+        await World().call()
+    draining = World((instance("a", draining=True),))
+    with pytest.raises(NoHealthyInstanceError, match="All 1 instances of 'workers' are draining"):
+        await draining.call()
+    database = World((instance("a", scheme="postgresql"),))
+    with pytest.raises(NoHealthyInstanceError, match="that speaks HTTP"):
+        await database.call()
+
+
+async def test_names_that_nobody_has_are_not_remembered(autojump_clock):
+    mesh = World()
+    for _ in range(3):
+        with suppress(NoHealthyInstanceError):
+            await mesh.call()
+    assert mesh.mesh.services() == {}
+
+
 @pytest.mark.parametrize("status", [200, 302, 400, 404, 500, 501])
 async def test_other_answers_are_final(status, autojump_clock):
     mesh = world("a", behaviours={"a": answers(status)})
@@ -103,21 +116,6 @@ async def test_the_last_failure_is_the_result_when_retries_end(autojump_clock):
     mesh.assert_all_is_back()
 
 
-async def test_retries_never_exceed_the_total_deadline(autojump_clock):
-    mesh = world("a", "b", behaviours={"a": hang, "b": hang})
-    with pytest.raises(UpstreamTimeoutError):
-        await mesh.call()
-    assert trio.current_time() == pytest.approx(30, abs=0.001)
-    assert len(mesh.asked) == 3
-    mesh.assert_all_is_back()
-
-
-async def test_a_retry_after_beyond_the_deadline_ends_the_call_at_once(autojump_clock):
-    mesh = world("a", behaviours={"a": answers(503, headers=[(b"Retry-After", b"40")])})
-    assert (await mesh.call())[0] == 503
-    assert (len(mesh.asked), trio.current_time()) == (1, 0)
-
-
 async def test_a_retry_after_within_the_deadline_is_waited_for(autojump_clock):
     seen = []
 
@@ -131,44 +129,11 @@ async def test_a_retry_after_within_the_deadline_is_waited_for(autojump_clock):
     assert seen == [0, pytest.approx(7, abs=0.2)]
 
 
-async def test_our_own_timeout_counts_and_the_callers_does_not(autojump_clock):
-    mesh = world("a", behaviours={"a": hang}, settings=MeshSettings(retries=0))
-    for _ in range(50):
-        with pytest.raises(UpstreamTimeoutError):
-            await mesh.call("POST", timeout=1)
-    state = mesh.service.states["a"]
-    assert state.breaker.state is State.CLOSED
-    for _ in range(5):
-        with pytest.raises(UpstreamTimeoutError):
-            await mesh.call("POST")
-    assert state.breaker.state is State.OPEN
-    assert "did not answer within 30000 ms" in state.breaker.statistics().reason
-    mesh.assert_all_is_back()
-
-
 async def test_a_timeout_of_the_caller_never_lengthens_the_services(autojump_clock):
     mesh = world("a", behaviours={"a": hang})
     with pytest.raises(UpstreamTimeoutError):
         await mesh.call("POST", timeout=100)
     assert trio.current_time() == 30
-
-
-async def test_fifty_cancelled_calls_leave_every_breaker_closed(autojump_clock):
-    mesh = world("a", behaviours={"a": hang})
-    for _ in range(50):
-        with trio.move_on_after(1):
-            await mesh.call()
-    assert mesh.service.states["a"].breaker.state is State.CLOSED
-    assert mesh.service.breaker.state is State.CLOSED
-    mesh.assert_all_is_back()
-
-
-async def test_a_thousand_404_leave_every_breaker_closed(autojump_clock):
-    mesh = world("a", behaviours={"a": answers(404)})
-    for _ in range(1000):
-        await mesh.call()
-    assert mesh.service.states["a"].breaker.state is State.CLOSED
-    assert mesh.service.breaker.state is State.CLOSED
 
 
 async def test_when_all_breakers_are_open_it_is_said_until_when(autojump_clock):
@@ -193,44 +158,6 @@ async def test_a_breaker_that_is_open_is_passed_over_and_spends_no_retry(autojum
     assert mesh.service.totals.retries == 5
 
 
-async def test_a_hundred_calls_at_once_in_half_open_admit_exactly_three(autojump_clock):
-    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
-    for _ in range(5):
-        with suppress(MeshError):
-            await mesh.call()
-    await trio.sleep(70)
-    mesh.behaviours["a"] = slow(1)
-    mesh.asked.clear()
-    results = Counter()
-
-    async def call():
-        try:
-            await mesh.call()
-            results["answered"] += 1
-        except CircuitOpenError:
-            results["refused"] += 1
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(100):
-            nursery.start_soon(call)
-    assert results == {"answered": 3, "refused": 97}
-    mesh.assert_all_is_back()
-
-
-async def test_a_cancelled_trial_does_not_wedge_a_breaker(autojump_clock):
-    mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
-    for _ in range(5):
-        with suppress(MeshError):
-            await mesh.call()
-    await trio.sleep(70)
-    mesh.behaviours["a"] = hang
-    for _ in range(10):
-        with trio.move_on_after(0.1):
-            await mesh.call()
-    mesh.behaviours["a"] = well
-    assert await mesh.call() == (200, b"ok")
-
-
 async def test_a_service_of_which_half_the_whole_calls_fail_is_left_alone(autojump_clock):
     mesh = world("a", "b", "c", "d", settings=MeshSettings(retries=0, circuit_breaker_threshold=1000))
     for name in "abcd":
@@ -239,25 +166,6 @@ async def test_a_service_of_which_half_the_whole_calls_fail_is_left_alone(autoju
         await mesh.call()
     with pytest.raises(CircuitOpenError, match="workers is open: 20 of 20 calls failed"):
         await mesh.call()
-
-
-async def test_nobody_to_ask_is_said(autojump_clock):
-    with pytest.raises(NoHealthyInstanceError, match="No instance of 'workers' is registered"):
-        await World().call()
-    draining = World((instance("a", draining=True),))
-    with pytest.raises(NoHealthyInstanceError, match="All 1 instances of 'workers' are draining"):
-        await draining.call()
-    database = World((instance("a", scheme="postgresql"),))
-    with pytest.raises(NoHealthyInstanceError, match="that speaks HTTP"):
-        await database.call()
-
-
-async def test_names_that_nobody_has_are_not_remembered(autojump_clock):
-    mesh = World()
-    for _ in range(3):
-        with suppress(NoHealthyInstanceError):
-            await mesh.call()
-    assert mesh.mesh.services() == {}
 
 
 async def test_panic_uses_the_unhealthy_but_never_the_drained(autojump_clock):
@@ -357,17 +265,6 @@ async def test_a_full_instance_is_passed_over(autojump_clock):
     mesh.assert_all_is_back()
 
 
-async def test_a_body_that_breaks_off_counts_against_the_instance(autojump_clock):
-    broken = answers(200, parts=[b"half", httpx.ReadError("reset")])
-    mesh = world("a", behaviours={"a": broken})
-    for _ in range(5):
-        with pytest.raises(httpx.ReadError):
-            await mesh.call()
-        mesh.assert_all_is_back()
-    # Each head was a success in between, so there is no row of failures; the rate finds it out.
-    assert mesh.service.states["a"].breaker.statistics().failures == 5
-
-
 async def test_a_stream_that_lasts_holds_no_trial(autojump_clock):
     mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
     for _ in range(5):
@@ -400,80 +297,6 @@ async def test_retries_are_a_part_of_all_calls(autojump_clock):
     mesh.assert_all_is_back()
 
 
-def pieces(*parts):
-    rest = list(parts)
-
-    async def source():
-        await trio.lowlevel.checkpoint()
-        return rest.pop(0) if rest else b""
-
-    return source
-
-
-async def read(stream):
-    return b"".join([part async for part in stream])
-
-
-async def test_a_streamed_body_is_sent_again_only_if_it_is_small(autojump_clock):
-    async def takes_it_and_fails(call):
-        await read(call.body.stream())
-        raise httpx.ReadError("reset")
-
-    for size, attempts in ((64 * 1024, 4), (64 * 1024 + 1, 1)):
-        mesh = world("a", behaviours={"a": takes_it_and_fails})
-        half = size // 2
-        with pytest.raises(UpstreamUnreachableError):
-            await mesh.call("PUT", body=KeptBody(pieces(b"a" * half, b"b" * (size - half)), None))
-        assert len(mesh.asked) == attempts
-
-
-async def test_a_retry_sends_what_was_sent_and_then_the_rest(autojump_clock):
-    bodies = []
-
-    async def takes_one_piece(call):
-        stream = call.body.stream()
-        bodies.append(await anext(aiter(stream)))
-        if len(bodies) == 1:
-            raise httpx.ReadError("reset")
-        bodies.append(await read(stream))
-        return Sent()
-
-    mesh = world("a", behaviours={"a": takes_one_piece})
-    assert await mesh.call("PUT", body=KeptBody(pieces(b"ab", b"cd", b"ef"), 6)) == (200, b"ok")
-    assert bodies == [b"ab", b"ab", b"cdef"]
-
-
-async def test_a_generator_that_was_interrupted_is_not_taken_for_its_end(autojump_clock):
-    async def parts():
-        yield b"ab"
-        await trio.sleep(15)  # longer than one try
-        yield b"cd"
-
-    generator = parts()
-
-    async def more():
-        return await anext(generator, b"")
-
-    async def takes_it(call):
-        return Sent(parts=[await read(call.body.stream())])
-
-    mesh = world("a", behaviours={"a": takes_it}, settings=MeshSettings(try_timeout_ms=10_000))
-    with pytest.raises(RequestBodyTooSlowError):
-        await mesh.call("PUT", body=KeptBody(more, 4, is_resumable=False))
-    assert len(mesh.asked) == 1
-    mesh.assert_all_is_back()
-    await generator.aclose()
-
-
-async def test_a_request_that_cannot_be_sent_is_nobodys_failure(autojump_clock):
-    mesh = world("a", behaviours={"a": raises(httpx.LocalProtocolError("no"))})
-    for _ in range(10):
-        with pytest.raises(httpx.LocalProtocolError):
-            await mesh.call()
-    assert mesh.service.states["a"].breaker.state is State.CLOSED
-    mesh.assert_all_is_back()
-
-
 async def test_an_outlier_is_ejected_and_comes_back(autojump_clock):
     settings = MeshSettings(circuit_breaker_threshold=1000, retries=0, balancer="round_robin")
     mesh = world("a", "b", "c", "d", settings=settings)
@@ -497,72 +320,6 @@ async def test_an_outlier_is_ejected_and_comes_back(autojump_clock):
     for _ in range(400):
         await mesh.call()
     assert "a" in mesh.asked
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["well", "refused", "reset", "503", "slow", "broken", "stream"]),
-            st.floats(0, 3),
-            st.floats(0, 3),
-        ),
-        max_size=40,
-    )
-)
-def test_whenever_callers_leave_nothing_stays_held(calls):
-    kinds = {
-        "well": well,
-        "refused": refused,
-        "reset": reset,
-        "503": answers(503),
-        "slow": slow(1.3),
-        "broken": answers(200, parts=[b"x", 0.2, httpx.ReadError("reset")]),
-        "stream": answers(200, parts=[b"x", 0.7, b"y", 0.7]),
-    }
-
-    async def behave(call):
-        return await kinds[dict(call.headers)[b"kind"].decode()](call)
-
-    async def main():
-        settings = MeshSettings(max_concurrency=2, max_waiting=2, timeout_ms=2500)
-        mesh = world("a", "b", behaviours={"a": behave, "b": behave}, settings=settings)
-
-        async def one(kind, begins, lasts):
-            await trio.sleep(begins)
-            with trio.move_on_after(lasts), suppress(MeshError, httpx.ReadError):
-                await mesh.call(headers=[(b"kind", kind.encode())])
-
-        async with trio.open_nursery() as nursery:
-            for call in calls:
-                nursery.start_soon(one, *call)
-        if mesh.asked:
-            mesh.assert_all_is_back()
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
-
-
-async def test_a_cancellation_at_every_single_step_leaves_nothing_held(autojump_clock):
-    async def behave(_call):
-        await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
-        return Sent(503) if len(mesh.asked) % 2 else Sent(parts=[b"a", b"b"])
-
-    for steps in range(40):
-        mesh = world("a", behaviours={"a": behave}, settings=MeshSettings(max_concurrency=1))
-        done = []
-
-        async def call(mesh=mesh, done=done):
-            await mesh.call()
-            done.append(True)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call)
-            nursery.start_soon(call)
-            for _ in range(steps):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
-        if mesh.asked:
-            mesh.assert_all_is_back()
 
 
 async def test_injected_faults_are_taken_for_the_instances_own_until_they_end(autojump_clock):

@@ -46,6 +46,16 @@ async def test_bodies_that_break_off_while_a_breaker_comes_back_slowly_leave_not
     mesh.assert_all_is_back()
 
 
+async def test_a_body_that_breaks_off_counts_against_the_instance(autojump_clock):
+    mesh = world("a", behaviours={"a": BROKEN})
+    for _ in range(5):
+        with pytest.raises(httpx.ReadError):
+            await mesh.call()
+        mesh.assert_all_is_back()
+    # Each head was a success in between, so there is no row of failures; the rate finds it out.
+    assert mesh.service.states["a"].breaker.statistics().failures == 5
+
+
 async def test_a_trial_whose_body_breaks_off_has_failed(autojump_clock):
     mesh = world("a", settings=MeshSettings(retries=0))
     breaker = await opened(mesh)

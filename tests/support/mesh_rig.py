@@ -148,3 +148,18 @@ async def hang(_call):
 
 refused = raises(httpx.ConnectError("connection refused by 127.0.0.1:9"))
 reset = raises(httpx.ReadError("the connection was reset before the answer was complete"))
+
+
+def pieces(*parts):
+    """Return the source of a body."""
+    rest = list(parts)
+
+    async def source():
+        await trio.lowlevel.checkpoint()
+        return rest.pop(0) if rest else b""
+
+    return source
+
+
+async def read(stream):
+    return b"".join([part async for part in stream])
