@@ -169,6 +169,9 @@ class Sent(Protocol):
         """Read no more. Harmless when repeated."""
 
 
+_TIMED_OUT = Outcome(End.TIMED_OUT)
+
+
 class Answer:
     """A service's answer. Read it to its end or close it: what the call holds is given back then, not before."""
 
@@ -198,7 +201,7 @@ class Answer:
         """From the call's beginning to this head."""
         self.until = inf
         """When all of it must be there."""
-        self.late = Outcome(End.TIMED_OUT)
+        self.late = _TIMED_OUT
         """What is told if it is not."""
 
     def __del__(self) -> None:
