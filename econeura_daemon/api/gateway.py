@@ -1,7 +1,8 @@
 """``ANY /v1/mesh/{type}/{path}``: calls a service for whoever speaks HTTP, and streams both ways.
 
 What reaches a service: method, path, query, body, and the headers that are end to end (RFC 9110 7.6.1), with ``Host``
-the instance's own. What authorized the caller here is nobody's business there. What comes back: status, body, and its
+the instance's own. What authorized the caller here is nobody's business there: ``Authorization`` is passed on where it
+is the service's, as `server.rules.access` finds out. What comes back: status, body, and its
 end-to-end headers, but no permission for pages of other sites: who has that is the daemon's to say.
 """
 
@@ -64,6 +65,10 @@ _NOT_RETURNED = _HOP | frozenset(
 _CORS = b"access-control-"
 
 
+class NotPassedOnError(EconeuraError):
+    """What is no request with an answer."""
+
+
 class NotAllowedError(EconeuraError):
     """What the service's allow-list does not let through."""
 
@@ -118,6 +123,10 @@ class Gateway:
 
     async def _call(self, scope: AsgiScope, receive: Receive, context: RequestContext) -> Call:
         first: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        if scope["method"] == "CONNECT" or b"sec-websocket-key" in first:
+            raise NotPassedOnError(
+                "Neither tunnels nor websockets go through the mesh: requests and answers do"
+            )
         service, place = service_of(scope["path"]) or "", _place(scope)
         allowed = self._services.mesh.allow_list(service)
         if not allowed.lets(scope["method"], place.partition(b"?")[0]):
@@ -201,6 +210,8 @@ def _headers(
 ) -> Iterable[Header]:
     yield from _end_to_end(scope["headers"], dropped)
     yield b"x-request-id", context.request_id.encode("ascii")
+    if context.service_authorization is not None:
+        yield b"authorization", context.service_authorization
     client = scope.get("client")
     address = None if client is None else str(client[0]).partition("%")[0]
     given = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
@@ -255,6 +266,8 @@ def _facts(answer: Answer) -> Iterable[Header]:
 def _problem(error: Exception) -> Problem | None:
     if isinstance(error, NotAllowedError):
         return Problem.of("forbidden", str(error))
+    if isinstance(error, NotPassedOnError):
+        return Problem.of("not-implemented", str(error))
     if isinstance(error, httpx.LocalProtocolError):
         return Problem.of("invalid-input", f"The request cannot be passed on: {error}")
     return problem_of(error)

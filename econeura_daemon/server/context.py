@@ -84,6 +84,8 @@ class RequestContext:
     tracestate: str | None = None
     peer: str
     principal: Principal = ANONYMOUS
+    service_authorization: bytes | None = attrs.field(default=None, repr=False)
+    """``Authorization`` of a request that goes on to a service, if it is for that service."""
     route: str | None = None
     """The metric's label, set by the application: the pattern, never the path."""
     draining: trio.Event = attrs.field(factory=trio.Event, repr=False)

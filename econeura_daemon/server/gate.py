@@ -9,7 +9,7 @@ is an ASGI application, the way for everything else.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import trio
@@ -75,18 +75,23 @@ class Gate:
         self._bounds = BodyBounds(settings.max_body_bytes, settings.body_timeout_ms / 1000)
         self._observe = Observe(telemetry, access_log=access_log)
 
-    def _check(self, request: Request, needed: Scope | None) -> Problem | Response | None:
+    def _check(
+        self,
+        request: Request,
+        needed: Scope | None,
+        check_access: Callable[[Request, Scope | None], Problem | None],
+    ) -> Problem | Response | None:
         """Return the answer of the first rule that does not let the request pass."""
         stopped = self._check_host(request) or self._check_origin(request)
         if stopped is None and request.method == "OPTIONS":
             preflight = self._check_origin.preflight(request)
             if preflight is not None:
                 return preflight
-        return stopped or self._check_access(request, needed)
+        return stopped or check_access(request, needed)
 
     def _check_hot(self, request: Request, route: HotRoute) -> Problem | Response | None:
         needed = self._needed[request.method, route.label]
-        return self._check(request, needed) or self._bounds.refuse(request)
+        return self._check(request, needed, self._check_access) or self._bounds.refuse(request)
 
     @property
     def has_room(self) -> bool:
@@ -158,7 +163,9 @@ class Gate:
     async def _serve(
         self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
     ) -> None:
-        stopped = self._check(request, self._scope_of(request.method, request.path))
+        streaming = self._find_streaming(request.path)
+        check_access = self._check_access if streaming is None else self._check_access.passage
+        stopped = self._check(request, self._scope_of(request.method, request.path), check_access)
         hold: Hold | None = None
         if stopped is None and request.path not in NEVER_SHED:
             if await self._slots.acquire():
@@ -167,7 +174,6 @@ class Gate:
             else:
                 stopped = overloaded()
         try:
-            streaming = self._find_streaming(request.path)
             if streaming is None:
                 stopped = stopped or self._bounds.refuse(request)
                 receive = self._bounded(scope, request, receive, answering.share, hold)

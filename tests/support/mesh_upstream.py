@@ -29,6 +29,8 @@ class Upstream:
     first_piece: trio.Event = attrs.field(factory=trio.Event)
     answers: list = attrs.field(factory=list)
     """Statuses that are answered first, one a request."""
+    challenge: bytes = b""
+    """``WWW-Authenticate`` of ``/status``."""
 
 
 @attrs.define
@@ -103,7 +105,8 @@ class _Connection:
                 await self.send(h11.Data(data=b"x" * 65536))
             await self.send(h11.EndOfMessage())
         elif event and path == b"/status":
-            await self.answer(int(asked.headers[b"x-status"]), b"")
+            challenge = [("www-authenticate", up.challenge)] if up.challenge else []
+            await self.answer(int(asked.headers[b"x-status"]), b"", challenge)
         else:
             await self.answer(200, asked.body if asked.line[:4] != b"HEAD" else b"")
 
