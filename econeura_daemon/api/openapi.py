@@ -3,6 +3,7 @@
 from typing import Any
 
 from econeura_daemon._version import VERSION
+from econeura_daemon.api import gateway, gateway_openapi
 from econeura_daemon.api.routing import Answered, Route, Routes
 from econeura_daemon.api.schemas import (
     ANY_OBJECT,
@@ -27,6 +28,7 @@ def document(groups: list[Routes]) -> dict[str, Any]:
     for group in groups:
         for route in group.all:
             paths.setdefault(route.path, {})[route.method.lower()] = _operation(group.tag, route)
+    paths[gateway.ROUTE] = gateway_openapi.path_item()
     return {
         "openapi": "3.1.0",
         "info": {

@@ -65,6 +65,9 @@ async def test_metrics_are_prometheus_text(world):
     assert 'econeura_http_requests_total{method="POST",route="/v1/events",status="202"} 1.0' in answer.text
 
 
+GATEWAY = "/v1/mesh/{type}/{path}"
+
+
 async def document_of(world):
     answer = await world.client.get("/openapi.json")
     assert answer.status_code == 200
@@ -78,10 +81,13 @@ async def test_the_served_document_is_valid_openapi_3_1(world):
 
 
 async def test_the_document_has_every_route_and_each_says_what_it_does(world):
-    document = await document_of(world)
-    entered = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    paths = (await document_of(world))["paths"]
+    gateway = paths.pop(GATEWAY)
+    assert gateway.pop("parameters")
+    assert set(gateway) == {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+    entered = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert entered == {(route.method, route.path) for route in ROUTES}
-    operations = [one for methods in document["paths"].values() for one in methods.values()]
+    operations = [one for methods in [*paths.values(), gateway] for one in methods.values()]
     assert len({one["operationId"] for one in operations}) == len(operations)
     assert all(one["summary"].endswith(".") for one in operations)
 
@@ -101,6 +107,10 @@ async def test_the_document_has_the_headers_that_clients_build_upon(world):
         assert asked(path, "post") == {"Idempotency-Key"}
         assert "Idempotent-Replayed" in told(path, "post", "200")
     assert asked("/v1/services", "get") == set()
+    for status in ("503", "default"):
+        assert told(GATEWAY, "put", status) == {"X-Service-Id", "X-Retries", "X-Response-Time"}
+    by_name = {one["name"]: one for one in paths[GATEWAY]["parameters"]}
+    assert set(by_name) == {"type", "path", "X-Timeout-Ms", "Idempotency-Key", "Proxy-Authorization"}
 
 
 def validator_of(document, path, method, status):
