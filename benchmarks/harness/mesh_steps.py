@@ -16,6 +16,7 @@ class _Sent:
     """An answer that is there at once."""
 
     status = 200
+    is_whole = True
     headers = ((b"content-type", b"application/json"), (b"content-length", b"2"))
 
     def __init__(self):

@@ -11,7 +11,7 @@ from econeura_daemon.api.requests import InTaskConnection
 from econeura_daemon.api.routes import GROUPS, HOT
 from econeura_daemon.api.services import Services
 from econeura_daemon.core import jsons
-from econeura_daemon.server import FindApp, HotRoutes, Scope
+from econeura_daemon.server import FindPassage, HotRoutes, Scope
 
 ROUTES = [route for group in GROUPS for route in group.all]
 OPENAPI = "econeura.openapi"
@@ -61,7 +61,7 @@ def hot_routes(services: Services) -> HotRoutes:
     return hot.hot_routes(services, HOT)
 
 
-def find_streaming(services: Services) -> FindApp:
+def find_passage(services: Services) -> FindPassage:
     """Return who takes bodies of any size, by path: the gateway of the mesh."""
     return gateway.Gateway(services).find
 

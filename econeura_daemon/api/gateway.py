@@ -8,7 +8,8 @@ end-to-end headers, but no permission for pages of other sites: who has that is 
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache, partial
 from ipaddress import ip_address
 
 import httpx
@@ -21,14 +22,18 @@ from econeura_daemon.core.errors import EconeuraError, InvalidInputError
 from econeura_daemon.core.instances import RESERVED_TYPES
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import (
-    App,
     AsgiScope,
     Header,
+    Passage,
     Problem,
     Receive,
+    Request,
     RequestContext,
+    Response,
     Send,
-    send_problem,
+    Streamed,
+    document,
+    headers_of,
 )
 from econeura_daemon.telemetry.trace import parse_traceparent
 
@@ -39,7 +44,7 @@ SMALL = 64 * 1024
 """A body that says it is no longer is read before an instance is chosen: a slow client holds none of its slots."""
 
 _PREFIX = "/v1/mesh/"
-_PATH = re.compile(rf"{_PREFIX}([a-z0-9][a-z0-9_-]{{0,63}})/.*", re.DOTALL)
+_PATH = re.compile(rf"{_PREFIX}([a-z0-9][a-z0-9_-]{{0,63}})/")
 _TIMEOUT = re.compile(r"[1-9][0-9]{0,9}")
 _HOP = frozenset(
     (
@@ -62,6 +67,9 @@ _NOT_SENT_IF_NARROWED = _NOT_SENT | _OVERRIDES
 _NOT_RETURNED = _HOP | frozenset(
     (b"x-service-id", b"x-retries", b"x-response-time", b"x-request-id", b"date")
 )
+_NOT_REPEATED = _NOT_RETURNED | {b"content-length"}
+"""For an answer whose length is said anew."""
+_BODILESS = frozenset((204, 304))
 _CORS = b"access-control-"
 
 
@@ -75,7 +83,7 @@ class NotAllowedError(EconeuraError):
 
 def service_of(path: str) -> str | None:
     """Return the type that a path calls, None if it is none of the gateway's."""
-    match = _PATH.fullmatch(path)
+    match = _PATH.match(path)
     return match[1] if match is not None and match[1] not in RESERVED_TYPES else None
 
 
@@ -84,68 +92,80 @@ class Gateway:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._passage = Passage(self.answer, self.serve)
 
-    def find(self, path: str) -> App | None:
-        """Return the gateway, if the path is one of its own."""
-        return None if service_of(path) is None else self.serve
+    def find(self, path: str) -> Passage | None:
+        """Return the way through the gateway, if the path is one of its own."""
+        return None if service_of(path) is None else self._passage
 
-    async def serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Call the service that the path names, and answer as it does."""
-        context = RequestContext.of(scope)
+    async def answer(self, request: Request) -> Response | Streamed:
+        """Call the service that the path names; the body is there."""
+        return await self._answer(request, None)
+
+    async def serve(self, scope: AsgiScope, receive: Receive, send: Send) -> Response | None:
+        """Do the same for a request whose body is still to come."""
+        answer = await self._answer(scope["econeura.request"], partial(self._body, scope, receive))
+        if isinstance(answer, Response):
+            return answer
+        await answer(send)
+        return None
+
+    async def _answer(
+        self, request: Request, body: Callable[[], Awaitable[bytes | KeptBody]] | None
+    ) -> Response | Streamed:
+        context = request.context
         context.route = ROUTE
         context.long_lived()  # how many calls there may be is the mesh's to say
         began = trio.current_time()
         try:
-            call = await self._call(scope, receive, context)
+            call = self._call(request)
+            if body is not None:
+                call.body = await body()
             answer = await self._services.mesh.call(call)
         except Exception as error:
             problem = _problem(error)
             if problem is None:
                 raise
             known = _facts_of_error(error, trio.current_time() - began)
-            problem = Problem.of(
-                problem.slug, problem.detail, details=problem.details, headers=[*problem.headers, *known]
+            return Response(
+                problem.status,
+                document(problem, context.request_id, self._services.clock.now()),
+                [*headers_of(problem), *known],
             )
-            await send_problem(send, problem, context, self._services.clock)
-            return
-        try:
-            await _pass_on(answer, send)
-        except httpx.TransportError as error:
-            # The head is out: all that can still be said is that this is not the whole answer.
-            log.warning(
-                "%s broke off its answer: %s",
-                answer.service_id,
-                error,
-                extra={"request_id": context.request_id},
-            )
-        finally:
-            answer.close()
+        if answer.is_whole and answer.status not in _BODILESS and request.method != "HEAD":
+            parts = []
+            while part := await answer.more():
+                parts.append(part)
+            headers = [*_end_to_end(answer.headers, _NOT_REPEATED), *_facts(answer)]
+            return Response(answer.status, b"".join(parts), headers)
+        return partial(_stream, answer, context)
 
-    async def _call(self, scope: AsgiScope, receive: Receive, context: RequestContext) -> Call:
-        first: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        if scope["method"] == "CONNECT" or b"sec-websocket-key" in first:
+    def _call(self, request: Request) -> Call:
+        context, first = request.context, request.first
+        if request.method == "CONNECT" or b"sec-websocket-key" in first:
             raise NotPassedOnError(
                 "Neither tunnels nor websockets go through the mesh: requests and answers do"
             )
-        service, place = service_of(scope["path"]) or "", _place(scope)
+        service, path = _destination(request)
         allowed = self._services.mesh.allow_list(service)
-        if not allowed.lets(scope["method"], place.partition(b"?")[0]):
-            asked = f"{scope['method']} {shortened(place.partition(b'?')[0].decode('latin-1'))}"
+        if not allowed.lets(request.method, path):
+            asked = f"{request.method} {shortened(path.decode('latin-1'))}"
             raise NotAllowedError(f"mesh.{service}.allow lets {allowed} through, and not {asked}")
         timeout = first.get(b"x-timeout-ms")
         dropped = _NOT_SENT if allowed.is_open else _NOT_SENT_IF_NARROWED
         return Call(
             service=service,
             id=context.request_id,
-            method=scope["method"],
-            place=place,
-            headers=list(_headers(scope, first, context, dropped)),
+            method=request.method,
+            place=b"%b?%b" % (path, request.query) if request.query else path,
+            headers=_headers(request, dropped),
             timeout=None if timeout is None else _seconds(timeout),
             trace=parse_traceparent(context.traceparent, context.tracestate),
-            body=await self._body(scope, first, receive),
+            body=request.body,
         )
 
-    async def _body(self, scope: AsgiScope, first: dict[bytes, bytes], receive: Receive) -> bytes | KeptBody:
+    async def _body(self, scope: AsgiScope, receive: Receive) -> bytes | KeptBody:
+        first = scope["econeura.request"].first
         given = first.get(b"content-length")
         length = None if given is None else int(given)
         if length is None and b"transfer-encoding" not in first and not _may_follow(scope):
@@ -182,67 +202,80 @@ class _Source:
         return b"".join(pieces)
 
 
-async def _pass_on(answer: Answer, send: Send) -> None:
-    headers = [*_end_to_end(answer.headers, _NOT_RETURNED), *_facts(answer)]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    while part := await answer.more():
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _stream(answer: Answer, context: RequestContext, send: Send) -> None:
+    try:
+        headers = [*_end_to_end(answer.headers, _NOT_RETURNED), *_facts(answer)]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        while part := await answer.more():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except httpx.TransportError as error:
+        # The head is out: all that can still be said is that this is not the whole answer.
+        log.warning(
+            "%s broke off its answer: %s",
+            answer.service_id,
+            error,
+            extra={"request_id": context.request_id},
+        )
+    finally:
+        answer.close()
 
 
-def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> Iterable[Header]:
-    """Yield what is for the other end; what ``Connection`` names is for the next hop alone."""
-    headers = list(headers)
-    named = {
-        one.strip().lower()
-        for name, value in headers
-        if name.lower() == b"connection"
-        for one in value.split(b",")
-    }
+def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[Header]:
+    """Return what is for the other end; what ``Connection`` names is for the next hop alone."""
+    kept = []
+    named: set[bytes] = set()
     for name, value in headers:
         lower = name.lower()
-        if lower not in dropped and lower not in named and not lower.startswith(_CORS):
-            yield lower, value
+        if lower not in dropped and not lower.startswith(_CORS):
+            kept.append((lower, value))
+        elif lower == b"connection":
+            named.update(one.strip().lower() for one in value.split(b","))
+    return [pair for pair in kept if pair[0] not in named] if named else kept
 
 
-def _headers(
-    scope: AsgiScope, first: dict[bytes, bytes], context: RequestContext, dropped: frozenset[bytes]
-) -> Iterable[Header]:
-    yield from _end_to_end(scope["headers"], dropped)
-    yield b"x-request-id", context.request_id.encode("ascii")
+def _headers(request: Request, dropped: frozenset[bytes]) -> list[Header]:
+    headers, first, context = _end_to_end(request.headers, dropped), request.first, request.context
     if context.service_authorization is not None:
-        yield b"authorization", context.service_authorization
-    client = scope.get("client")
-    address = None if client is None else str(client[0]).partition("%")[0]
-    given = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    shown = b"unknown" if address is None else address.encode("ascii")
-    yield b"x-forwarded-for", b", ".join([*given, shown])
-    host = first.get(b"host", b"").replace(b'"', b"").replace(b"\\", b"")
-    element = b'for=%b;host="%b";proto=%b' % (_node(address), host, scope["scheme"].encode("ascii"))
-    given = [value for name, value in scope["headers"] if name == b"forwarded"]
-    yield b"forwarded", b", ".join([*given, element])
-    yield b"via", b"1.1 econeura-daemon"  # RFC 9110 7.6.3
-
-
-def _node(address: str | None) -> bytes:
-    """Return the caller as ``Forwarded`` writes it (RFC 7239 6)."""
-    if address is None:
-        return b"unknown"
-    return (
-        b'"[%b]"' % address.encode("ascii") if ip_address(address).version == 6 else address.encode("ascii")
+        headers.append((b"authorization", context.service_authorization))
+    shown, element = _forwarded(
+        None if request.client is None else request.client[0], first.get(b"host", b""), request.scheme
     )
+    if b"x-forwarded-for" in first:
+        shown = b", ".join([*_values(request, b"x-forwarded-for"), shown])
+    if b"forwarded" in first:
+        element = b", ".join([*_values(request, b"forwarded"), element])
+    headers += (
+        (b"x-request-id", context.request_id.encode("ascii")),
+        (b"x-forwarded-for", shown),
+        (b"forwarded", element),
+        (b"via", b"1.1 econeura-daemon"),  # RFC 9110 7.6.3
+    )
+    return headers
 
 
-def _place(scope: AsgiScope) -> bytes:
-    """Return path and query as they were sent."""
-    raw: bytes = scope["raw_path"]
-    parts = raw.split(b"/", 4)
-    if len(parts) < 5 or b"/".join(parts[:4]).decode("latin-1") != _PREFIX + (
-        service_of(scope["path"]) or ""
-    ):
+def _values(request: Request, name: bytes) -> list[bytes]:
+    return [value for key, value in request.headers if key == name]
+
+
+@lru_cache(maxsize=1024)
+def _forwarded(client: str | None, host: bytes, scheme: str) -> Header:
+    """Return the caller for ``X-Forwarded-For``, and as ``Forwarded`` writes it (RFC 7239 6)."""
+    address = None if client is None else client.partition("%")[0]
+    shown = b"unknown" if address is None else address.encode("ascii")
+    is_v6 = address is not None and ip_address(address).version == 6
+    node = b'"[%b]"' % shown if is_v6 else shown
+    host = host.replace(b'"', b"").replace(b"\\", b"")
+    return shown, b'for=%b;host="%b";proto=%b' % (node, host, scheme.encode("ascii"))
+
+
+def _destination(request: Request) -> tuple[str, bytes]:
+    """Return the type, and the path there as it was sent."""
+    service = service_of(request.path) or ""
+    start = b"/v1/mesh/%b/" % service.encode("ascii")
+    if not request.raw_path.startswith(start):
         raise InvalidInputError.at("path", f"expected {ROUTE}, the type not percent-encoded")
-    query: bytes = scope["query_string"]
-    return b"/%b?%b" % (parts[4], query) if query else b"/" + parts[4]
+    return service, request.raw_path[len(start) - 1 :]
 
 
 def _seconds(timeout: bytes) -> float:

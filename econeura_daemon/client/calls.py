@@ -162,6 +162,10 @@ class Sent(Protocol):
     def headers(self) -> Sequence[Header]:
         """As they came."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body is here already, so that `more` waits for nobody."""
+
     async def more(self) -> bytes:
         """Return the next bytes of the body, nothing at its end. Raises `httpx.TransportError`."""
 
@@ -215,6 +219,11 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"<Answer {self.status} of {self.service_id or 'nobody'}>"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body is here already, so that `more` waits for nobody."""
+        return self._sent.is_whole
 
     def at_end(self, end: Callable[[Outcome], None]) -> None:
         """Have ``end`` told, once, how it ended: as its status says, or that the instance broke it off."""

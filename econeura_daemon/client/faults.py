@@ -153,6 +153,7 @@ class _Aborted:
 
     def __init__(self, status: int) -> None:
         self.status = status
+        self.is_whole = True
         self.headers: list[Header] = [(b"content-length", b"0"), (b"x-fault", b"injected")]
 
     async def more(self) -> bytes:

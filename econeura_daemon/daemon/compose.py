@@ -16,7 +16,7 @@ from typing import cast
 import attrs
 import trio
 
-from econeura_daemon.api import Services, create_app, find_streaming, hot_routes, scope_of
+from econeura_daemon.api import Services, create_app, find_passage, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.discovery import open_discovery, open_itself
@@ -147,7 +147,7 @@ async def open_daemon(
                     drain_timeout_ms=int(settings.daemon.drain_timeout_ms * HTTP_SHARE),
                     access_log=settings.log.access,
                     hot=hot_routes(services),
-                    find_streaming=find_streaming(services),
+                    find_passage=find_passage(services),
                 ) as server:
                     drain.closes(server.stop_accepting)
                     async with open_itself(services, server.urls, loops):

@@ -1,6 +1,6 @@
 """Listening sockets, HTTP/1.1 connections, and the rules that every route shares, one implementation each."""
 
-from econeura_daemon.server.asgi import App, AsgiScope, FindApp, Header, Message, Receive, Send
+from econeura_daemon.server.asgi import App, AsgiScope, Header, Message, Receive, Send
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import (
     ALL_SCOPES,
@@ -12,8 +12,17 @@ from econeura_daemon.server.context import (
 )
 from econeura_daemon.server.lifespan import LifespanError
 from econeura_daemon.server.listeners import Listener, open_listeners
-from econeura_daemon.server.problems import PROBLEMS, Problem, document, send_problem
-from econeura_daemon.server.requests import HotFunction, HotRoute, HotRoutes, Request, Response
+from econeura_daemon.server.problems import PROBLEMS, Problem, document, headers_of, send_problem
+from econeura_daemon.server.requests import (
+    FindPassage,
+    HotFunction,
+    HotRoute,
+    HotRoutes,
+    Passage,
+    Request,
+    Response,
+    Streamed,
+)
 from econeura_daemon.server.serving import Server, open_server
 from econeura_daemon.server.site import ServeConnection, Site
 from econeura_daemon.server.tokens import Token, TokenFile, create_token, list_tokens, revoke_token
@@ -24,7 +33,7 @@ __all__ = [
     "App",
     "AsgiScope",
     "Drain",
-    "FindApp",
+    "FindPassage",
     "Header",
     "HotFunction",
     "HotRoute",
@@ -33,6 +42,7 @@ __all__ = [
     "LifespanError",
     "Listener",
     "Message",
+    "Passage",
     "Peer",
     "Principal",
     "Problem",
@@ -46,10 +56,12 @@ __all__ = [
     "ServeConnection",
     "Server",
     "Site",
+    "Streamed",
     "Token",
     "TokenFile",
     "create_token",
     "document",
+    "headers_of",
     "list_tokens",
     "open_listeners",
     "open_server",

@@ -13,9 +13,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
-FindApp = Callable[[str], App | None]
-"""Of a path: the application that takes what comes to it as it comes, bodies of any size; None: no such one."""
-
 Header = tuple[bytes, bytes]
 
 

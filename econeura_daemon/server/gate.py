@@ -4,23 +4,33 @@ In front of a handler come request id, Host, Origin, access, and, behind those, 
 stand the bounds of the body, the answer to a failure, and the counting. A slot is held only while a handler is
 at work: nobody who sends or reads slowly holds one.
 
-`Gate.answer` is the short way, for a request whose body is there and whose answer is a value; `Gate` itself
-is an ASGI application, the way for everything else.
+`Gate.answer` is the short way, for a request whose body is there and whose answer is a value; `Gate.pass_on` is the one
+through a passage; `Gate` itself is an ASGI application, the way for everything else.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
-import trio
-
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
-from econeura_daemon.server.asgi import App, AsgiScope, FindApp, Header, Message, Receive, Send
+from econeura_daemon.server.answering import AnswerGivenUpError, Answering
+from econeura_daemon.server.asgi import App, AsgiScope, Header, Receive, Send
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, Scope, ScopeOf
+from econeura_daemon.server.http1_exchange import Exchange
 from econeura_daemon.server.problems import Problem, document, headers_of
-from econeura_daemon.server.requests import HotRoute, HotRoutes, HotTable, Request, Response, address_of
+from econeura_daemon.server.requests import (
+    FindPassage,
+    HotRoute,
+    HotRoutes,
+    HotTable,
+    Passage,
+    Request,
+    Response,
+    Streamed,
+    address_of,
+)
 from econeura_daemon.server.rules.access import Authenticator, CheckAccess
 from econeura_daemon.server.rules.body import (
     BodyBounds,
@@ -34,9 +44,11 @@ from econeura_daemon.server.rules.identify import Identify
 from econeura_daemon.server.rules.memory import Memory, Share
 from econeura_daemon.server.rules.observe import Observe
 from econeura_daemon.server.rules.origins import CheckOrigin
-from econeura_daemon.server.rules.shed import NEVER_SHED, Hold, Slots, noticing_waits, overloaded
+from econeura_daemon.server.rules.shed import NEVER_SHED, Hold, Slots, overloaded
 
 log = logging.getLogger(__name__)
+
+_GIVEN_UP = "an answer was given up: answers that others do not read take the memory that there is"
 
 
 class Gate:
@@ -58,9 +70,9 @@ class Gate:
         slots: Slots,
         access_log: bool,
         hot: HotRoutes | None = None,
-        find_streaming: FindApp | None = None,
+        find_passage: FindPassage | None = None,
     ) -> None:
-        self._find_streaming = find_streaming or _find_none
+        self.find_passage = find_passage or _find_none
         self.hot = HotTable(hot or {})
         self.identify = Identify(drain, rng)
         self._app = app
@@ -126,6 +138,40 @@ class Gate:
             response.headers += self._check_origin.headers(request)
         return response
 
+    async def pass_on(self, request: Request, passage: Passage, exchange: Exchange) -> None:
+        """Answer a request whose body is there, by a passage, while there `has_room`.
+
+        A client that leaves cancels it. What is whole leaves in one write, and all else as from an application.
+        """
+        begun = self._observe.begin()
+        self._slots.take()
+        share, hold = Share(self._memory), Hold(self._slots)
+        request.context.release = hold.release
+        answering = Answering(exchange.send, request, self._check_origin.headers(request), share)
+        answering.hold = hold
+        try:
+            answer: Problem | Response | Streamed | None
+            answer = self._check(
+                request, self._scope_of(request.method, request.path), self._check_access.passage
+            ) or await passage.answer(request)
+            if isinstance(answer, Problem):
+                answer = self._respond(request, answer)
+            if isinstance(answer, Response):
+                hold.release()
+                await answering.respond_at_once(answer, exchange)
+            else:
+                await answer(answering.send)
+        except AnswerGivenUpError:
+            log.warning(_GIVEN_UP, extra=_named(request))
+        except Exception:
+            log.exception("a request failed", extra=_named(request))
+            if not answering.status:
+                await answering.respond_at_once(self._failed(request), exchange)
+        finally:
+            hold.release()
+            share.close()
+            self._observe.end(request, answering.status, begun, answering.begun)
+
     def _respond(self, request: Request, problem: Problem) -> Response:
         body = document(problem, request.context.request_id, self._clock.now())
         return Response(problem.status, body, headers_of(problem))
@@ -150,10 +196,23 @@ class Gate:
         peer: Peer = scope["econeura.peer"]
         first = dict(reversed(headers))
         context = scope["econeura"] = self.identify(headers, first, peer)
-        request = Request(scope["method"], scope["path"], headers, first, peer, address_of(scope), context)
+        request = scope["econeura.request"] = Request(
+            scope["method"],
+            scope["path"],
+            headers,
+            first,
+            peer,
+            address_of(scope),
+            context,
+            b"",
+            scope["query_string"],
+            scope["raw_path"],
+            scope["scheme"],
+            scope["client"],
+        )
         begun = self._observe.begin()
         share = Share(self._memory)
-        answering = _Answering(send, request, self._check_origin.headers(request), share)
+        answering = Answering(send, request, self._check_origin.headers(request), share)
         try:
             await self._serve(scope, request, receive, answering)
         finally:
@@ -161,10 +220,10 @@ class Gate:
             self._observe.end(request, answering.status, begun, answering.begun)
 
     async def _serve(
-        self, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
+        self, scope: AsgiScope, request: Request, receive: Receive, answering: "Answering"
     ) -> None:
-        streaming = self._find_streaming(request.path)
-        check_access = self._check_access if streaming is None else self._check_access.passage
+        passage = self.find_passage(request.path)
+        check_access = self._check_access if passage is None else self._check_access.passage
         stopped = self._check(request, self._scope_of(request.method, request.path), check_access)
         hold: Hold | None = None
         if stopped is None and request.path not in NEVER_SHED:
@@ -174,11 +233,11 @@ class Gate:
             else:
                 stopped = overloaded()
         try:
-            if streaming is None:
+            if passage is None:
                 stopped = stopped or self._bounds.refuse(request)
                 receive = self._bounded(scope, request, receive, answering.share, hold)
             if stopped is None:
-                stopped = await self._handle(streaming or self._app, scope, request, receive, answering)
+                stopped = await self._handle(passage, scope, request, receive, answering)
         finally:
             if hold is not None:
                 hold.release()
@@ -198,24 +257,28 @@ class Gate:
         return receive
 
     async def _handle(
-        self, app: App, scope: AsgiScope, request: Request, receive: Receive, answering: "_Answering"
+        self,
+        passage: Passage | None,
+        scope: AsgiScope,
+        request: Request,
+        receive: Receive,
+        answering: Answering,
     ) -> Problem | Response | None:
         """Call the route; return what is to be answered if it has not."""
         refusals: list[Problem] = []
         try:
-            route = self.hot.find(request.method, request.path, scope["query_string"])
+            if passage is not None:
+                return await passage.app(scope, receive, answering.send)
+            route = self.hot.find(request.method, request.path, request.query)
             if route is not None:
-                request.body, request.query = await _read_whole(receive), scope["query_string"]
+                request.body = await _read_whole(receive)
                 request.context.route = route.label
                 return await route.function(request)
-            await app(scope, receive, answering.send)
+            await self._app(scope, receive, answering.send)
         except* BodyRefusedError as refused:
             refusals += _problems_in(refused)
         except* AnswerGivenUpError:
-            log.warning(
-                "an answer was given up: answers that others do not read take the memory that there is",
-                extra=_named(request),
-            )
+            log.warning(_GIVEN_UP, extra=_named(request))
         except* Exception:
             log.exception("a request failed", extra=_named(request))
         if refusals:
@@ -223,62 +286,8 @@ class Gate:
         return None if answering.status else self._failed(request)
 
 
-class AnswerGivenUpError(Exception):
-    """Raised into the application whose answer cannot be kept until its client has read it; the connection ends."""
-
-
-class _Answering:
-    """``send`` of an application: adds what every answer bears, and notices when it began.
-
-    While a client does not read what it is sent, the slot is lent and the bytes are counted.
-    """
-
-    def __init__(self, send: Send, request: Request, headers: Sequence[Header], share: Share) -> None:
-        self._send = send
-        self._headers = [*headers, (b"x-request-id", request.context.request_id.encode())]
-        self.share = share
-        self.hold: Hold | None = None
-        self.status = 0
-        self.begun = 0.0
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on."""
-        if message["type"] == "http.response.start":
-            headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
-            self.share.close()  # the body has served its purpose
-            await self._send_unhurried({**message, "headers": headers + self._headers})
-            self.status = message["status"]
-            self.begun = trio.current_time()
-        else:
-            await self._send_unhurried(message)
-
-    async def _send_unhurried(self, message: Message) -> None:
-        if self.hold is None:
-            await self._send(message)
-            return
-        size = len(message.get("body", b""))
-        if not self.share.grow(size):
-            raise AnswerGivenUpError
-        try:
-            await noticing_waits(self._send(message), self.hold.lend)
-        finally:
-            self.share.shrink(size)
-        if message["type"] == "http.response.start" or message.get("more_body", False):
-            await self.hold.resume_in_turn()
-
-    async def respond(self, response: Response) -> None:
-        """Answer with a value, when no handler is at work any more."""
-        self.hold = None
-        body = response.body
-        headers = [*response.headers, (b"content-length", b"%d" % len(body))]
-        if response.status == 204:
-            headers.pop()
-        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-
-
 def _find_none(_path: str) -> None:
-    """Find no application that streams."""
+    """Lead nowhere."""
 
 
 async def _read_whole(receive: Receive) -> bytes:

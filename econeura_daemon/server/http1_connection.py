@@ -142,7 +142,7 @@ class Connection:
         body = None if route is None or route.waits or not gate.has_room else framer.whole_body()
         if route is not None and body is not None:
             return await self._answer(head, route, body)
-        exchange = await self._call_app(head)
+        exchange = await self._exchange(head)
         if not exchange.is_finished:
             await self._break_off(exchange)
             return False
@@ -179,18 +179,8 @@ class Connection:
     async def _answer(self, head: Head, route: HotRoute, body: bytes) -> bool:
         """Answer a hot request; return whether the connection is kept."""
         gate = self._site.gate
-        context = gate.identify(head.headers, head.first, self._peer)
-        request = Request(
-            head.method,
-            head.path,
-            head.headers,
-            head.first,
-            self._peer,
-            self._address,
-            context,
-            body,
-            head.query,
-        )
+        request = self._request(head, body)
+        context = request.context
         response = await gate.answer(request, route)
         if context.route is not None:  # it got there
             self._passes.add(head, route, context.principal)
@@ -229,23 +219,44 @@ class Connection:
         )
         return keeps
 
-    async def _call_app(self, head: Head) -> Exchange:
-        """Let the application answer; it is cancelled if the client leaves."""
-        site = self._site
+    async def _exchange(self, head: Head) -> Exchange:
+        """Let a passage or the application answer; it is cancelled if the client leaves."""
+        site, gate = self._site, self._site.gate
         body = self._framer.whole_body()
         exchange = self.exchange = Exchange(
             head, self._framer, self._channel, site.date, site.drain, body=body
         )
+        passage = None if body is None or not gate.has_room else gate.find_passage(head.path)
         site.upkeep.watch(self)
         try:
             with exchange.scope:
-                await site.gate(self._scope(head, is_whole=body is not None), exchange.receive, exchange.send)
+                if passage is not None and body is not None:
+                    await gate.pass_on(self._request(head, body), passage, exchange)
+                else:
+                    scope = self._scope(head, is_whole=body is not None)
+                    await gate(scope, exchange.receive, exchange.send)
         except Exception:
             log.exception("an error passed every rule")
         finally:
             site.upkeep.unwatch(self)
             self.exchange = None
         return exchange
+
+    def _request(self, head: Head, body: bytes) -> Request:
+        return Request(
+            head.method,
+            head.path,
+            head.headers,
+            head.first,
+            self._peer,
+            self._address,
+            self._site.gate.identify(head.headers, head.first, self._peer),
+            body,
+            head.query,
+            head.raw_path,
+            self._channel.scheme,
+            self._client,
+        )
 
     def _scope(self, head: Head, *, is_whole: bool) -> dict[str, Any]:
         return {

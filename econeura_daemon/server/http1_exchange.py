@@ -5,7 +5,7 @@ the client has left, and then the handler is cancelled.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -144,6 +144,27 @@ class Exchange:
         except BadResponseError:
             self.keeps_alive = False
             raise
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body, whatever its head says: it is one to HEAD."""
+        return self._head.method == "HEAD"
+
+    async def answer(
+        self, status: int, headers: Iterable[Header], body: bytes, begins: Callable[[int], None]
+    ) -> None:
+        """Answer with a body that is whole, in one write; not to HEAD. ``begins`` is told the status just before."""
+        headers, _ = self._sort(headers)
+        if self._drain.begun.is_set():
+            self.keeps_alive = False
+        last = b"" if status in BODILESS else b"content-length: %d\r\n" % len(body)
+        if not self.keeps_alive:
+            last += b"connection: close\r\n"
+        data = write_head(status, self._date(), headers, last)
+        self.has_begun = True
+        begins(status)
+        await self._write(data if status in BODILESS else data + body)
+        self._finish()
 
     async def _take(self, message: Message) -> None:
         kind = message["type"]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 
-from econeura_daemon.server.asgi import AsgiScope, Header
+from econeura_daemon.server.asgi import AsgiScope, Header, Receive, Send
 from econeura_daemon.server.context import Peer, RequestContext
 
 
@@ -24,6 +24,11 @@ class Request:
     context: RequestContext
     body: bytes = attrs.field(default=b"", repr=False)
     query: bytes = b""
+    raw_path: bytes = b""
+    """As it was sent."""
+    scheme: str = "http"
+    client: tuple[str, int] | None = None
+    """Address and port of the other end; None: a unix socket."""
 
     def values(self, name: bytes) -> list[str]:
         """Return every value of a header (``name`` in lower case)."""
@@ -46,6 +51,26 @@ HotFunction = Callable[[Request], Awaitable[Response]]
 
 A client that leaves does not cancel it, unless the route `waits`: what it does is short.
 """
+
+Streamed = Callable[[Send], Awaitable[None]]
+"""Writes an answer as ASGI messages: one whose body is not there yet."""
+
+
+@attrs.frozen
+class Passage:
+    """A route to elsewhere: any method, bodies of any size either way.
+
+    ``answer`` is for a request whose body is there, ``app`` for all others: it writes the answer, or returns a whole
+    one.
+    ``scope["econeura.request"]`` is the request. The client's leaving cancels both.
+    """
+
+    answer: Callable[[Request], Awaitable[Response | Streamed]]
+    app: Callable[[AsgiScope, Receive, Send], Awaitable[Response | None]]
+
+
+FindPassage = Callable[[str], Passage | None]
+"""Of a path: the passage that it leads to, if it is one."""
 
 _ID = "{id}"
 

@@ -15,7 +15,7 @@ import trio
 
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import HttpSettings
-from econeura_daemon.server.asgi import App, FindApp
+from econeura_daemon.server.asgi import App
 from econeura_daemon.server.certificates import open_context
 from econeura_daemon.server.connection import Drain, HttpTelemetry
 from econeura_daemon.server.context import Peer, ScopeOf
@@ -25,7 +25,7 @@ from econeura_daemon.server.http1_connection import serve_connection
 from econeura_daemon.server.lifespan import open_lifespan
 from econeura_daemon.server.listeners import BACKLOG, Listener
 from econeura_daemon.server.problems import Problem
-from econeura_daemon.server.requests import HotRoutes
+from econeura_daemon.server.requests import FindPassage, HotRoutes
 from econeura_daemon.server.rules.access import Authenticator
 from econeura_daemon.server.rules.shed import RETRY_AFTER, Slots
 from econeura_daemon.server.site import ServeConnection, Site
@@ -209,12 +209,12 @@ async def open_server(
     drain_timeout_ms: int,
     access_log: bool = False,
     hot: HotRoutes | None = None,
-    find_streaming: FindApp | None = None,
+    find_passage: FindPassage | None = None,
     connection: ServeConnection | None = None,
 ) -> AsyncGenerator[Server]:
     """Serve ``app``, and beside it ``hot``, behind the rules for the length of the block; it takes over the listeners.
 
-    ``find_streaming``: who takes bodies of any size, by path.
+    ``find_passage``: the way to elsewhere that a path leads to, if it is one.
 
     Leaving the block is a drain: nothing new is accepted, idle connections close, requests under way have
     ``drain_timeout_ms`` to end, and are cancelled then. The application's lifespan encloses it all.
@@ -235,7 +235,7 @@ async def open_server(
         slots=slots,
         access_log=access_log,
         hot=hot,
-        find_streaming=find_streaming,
+        find_passage=find_passage,
     )
     try:
         async with open_lifespan(app) as state, open_upkeep(drain) as upkeep, trio.open_nursery() as nursery:

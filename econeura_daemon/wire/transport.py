@@ -285,9 +285,18 @@ class WireAnswer(httpx.AsyncByteStream):
 
     def __init__(self, call: _Call) -> None:
         self._call: _Call | None = call
-        parser = call.exchange.parser
+        exchange = call.exchange
+        parser = exchange.parser
         self.status: int = parser.status
         self.headers: Sequence[tuple[bytes, bytes]] = parser.headers
+        self._parts = parser.parts
+        if exchange.reusable:  # all of it is here: the connection is for others
+            self.end()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is here already."""
+        return self._call is None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -300,6 +309,8 @@ class WireAnswer(httpx.AsyncByteStream):
 
     async def more(self) -> bytes:
         """Return the next bytes of the body, nothing at its end."""
+        if self._parts:
+            return self._parts.popleft()
         call = self._call
         if call is None:
             return b""

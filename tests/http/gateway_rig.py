@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from econeura_daemon.api import find_streaming, scope_of
+from econeura_daemon.api import find_passage, scope_of
 from econeura_daemon.core.settings import MeshSettings, Settings
 from econeura_daemon.registry import RegisterService
 from econeura_daemon.server import Principal, Scope
@@ -74,7 +74,7 @@ async def open_rig(folder, *, workers=None, **serve):
         open_upstream() as upstream,
         open_stored_world(folder, settings=settings) as world,
         serving(
-            world.app, scope_of=scope_of, find_streaming=find_streaming(world.services), tokens=Tokens(),
+            world.app, scope_of=scope_of, find_passage=find_passage(world.services), tokens=Tokens(),
             max_body_bytes=1024, **serve,
         ) as server,
     ):  # fmt: skip

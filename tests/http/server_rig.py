@@ -212,7 +212,7 @@ async def serving(
     unix=None,
     listeners=None,
     hot=None,
-    find_streaming=None,
+    find_passage=None,
     **settings,
 ):
     """Open a server; ``unix``: the path of a socket instead of a port; ``settings``: those of HTTP."""
@@ -234,7 +234,7 @@ async def serving(
         drain_timeout_ms=drain_timeout_ms,
         access_log=access_log,
         hot=hot,
-        find_streaming=find_streaming,
+        find_passage=find_passage,
     ) as server:
         port = None if unix else listeners[0].socket.getsockname()[1]
         yield Rig(server, app, metrics, port, unix)

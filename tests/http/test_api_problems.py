@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from econeura_daemon.api import find_streaming, scope_of
+from econeura_daemon.api import find_passage, scope_of
 from econeura_daemon.core.errors import (
     ConflictError,
     OutcomeUnknownError,
@@ -185,7 +185,7 @@ async def test_every_documented_slug_is_reached(slug):
                 world.app,
                 tokens=Reader(),
                 scope_of=scope_of,
-                find_streaming=find_streaming(world.services),
+                find_passage=find_passage(world.services),
                 max_body_bytes=1024,
                 body_timeout_ms=100,
             ) as rig:

@@ -8,7 +8,7 @@ import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Discovery, Services, create_app, find_streaming, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, find_passage, hot_routes, scope_of
 from econeura_daemon.client import open_client
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.events import EventLog, Publisher
@@ -151,7 +151,7 @@ async def open_world(
             slots=Slots(limit, limit),
             access_log=False,
             hot=hot_routes(services),
-            find_streaming=find_streaming(services),
+            find_passage=find_passage(services),
         )
         asgi = from_this_machine(stack)
         transport = httpx.ASGITransport(app=asgi)

@@ -33,6 +33,7 @@ class Sent:
         self.status = status
         self.headers = list(headers)
         self._parts = list(parts)
+        self.is_whole = False
         self.ended = False
 
     async def more(self):
