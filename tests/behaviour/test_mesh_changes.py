@@ -97,6 +97,26 @@ async def test_other_timeouts_retries_and_thresholds_hold_from_the_next_call_on(
     assert mesh.service.states["b"].breaker.state is State.OPEN
 
 
+async def test_another_balancer_and_another_time_of_the_services_breaker_hold_too(autojump_clock):
+    mesh = world(
+        "a", "b", settings=MeshSettings(balancer="random", retries=0, circuit_breaker_threshold=1000)
+    )
+    await mesh.call()
+    mesh.reload(
+        balancer="round_robin", retries=0, circuit_breaker_threshold=1000, circuit_breaker_open_ms=5000
+    )
+    mesh.asked.clear()
+    for _ in range(20):
+        await mesh.call()
+    assert "".join(mesh.asked) in {"ab" * 10, "ba" * 10}
+    mesh.behaviours = dict.fromkeys("ab", answers(500))
+    for _ in range(21):
+        with suppress(MeshError):
+            await mesh.call()
+    found = mesh.service.breaker.statistics()
+    assert (found.state, found.until) == (State.OPEN, pytest.approx(trio.current_time() + 5, abs=0.5))
+
+
 async def test_an_instance_of_which_nothing_is_known_yet_waits_for_its_first_probe(autojump_clock):
     panics = []
     told = Told(panic=lambda _, is_panic: panics.append(is_panic))

@@ -15,7 +15,19 @@ from econeura_daemon.client import (
 )
 from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.primitives import State
-from tests.support.mesh_rig import Sent, answers, hang, pieces, read, refused, reset, slow, well, world
+from tests.support.mesh_rig import (
+    Sent,
+    answers,
+    hang,
+    instance,
+    pieces,
+    read,
+    refused,
+    reset,
+    slow,
+    well,
+    world,
+)
 
 PATIENT = MeshSettings(circuit_breaker_threshold=1000, retries=0)
 
@@ -65,23 +77,68 @@ async def test_what_no_time_was_left_for_teaches_no_latency(autojump_clock):
     assert mesh.service.roster.latency(member, trio.current_time()) <= 0.2
 
 
-@pytest.mark.parametrize(
-    "trouble", [refused, reset, answers(500), answers(200, parts=[b"x", httpx.ReadError("reset")])]
-)
-async def test_whatever_fails_counts_for_an_ejection(trouble, autojump_clock):
+async def ejected(trouble):
+    """Return a mesh whose first instance was ejected for this trouble, and was well for a sweep before."""
     mesh = world(
         *"abcd", settings=MeshSettings(circuit_breaker_threshold=1000, retries=0, balancer="round_robin")
     )
     turns = iter(range(10_000))
 
     async def fails_often(call):
-        return await (trouble if next(turns) % 5 < 2 else well)(call)
+        is_first_sweep = trio.current_time() < 12
+        return await (trouble if next(turns) % 5 < 2 and not is_first_sweep else well)(call)
 
     mesh.behaviours["a"] = fails_often
-    for _ in range(120):
+    for _ in range(230):
         await whole(mesh)
         await trio.sleep(0.1)
     assert "of its calls succeeded" in mesh.service.ejector.refusal("a", trio.current_time()).reason
+    return mesh
+
+
+@pytest.mark.parametrize(
+    "trouble", [refused, reset, answers(500), answers(200, parts=[b"x", httpx.ReadError("reset")])]
+)
+async def test_whatever_fails_counts_for_an_ejection(trouble, autojump_clock):
+    mesh = await ejected(trouble)
+    mesh.asked.clear()
+    for _ in range(30):
+        await mesh.call()
+    assert set(mesh.asked) == set("bcd")
+
+
+async def test_who_comes_back_from_an_ejection_comes_slowly(autojump_clock):
+    mesh = await ejected(refused)
+    await trio.sleep(30)
+    await mesh.call()
+    state = mesh.service.states["a"]
+    assert mesh.service.ejector.refusal("a", trio.current_time()) is None
+    assert mesh.service.roster.share(state.member, trio.current_time()) < 0.2
+    await trio.sleep(10)
+    assert mesh.service.roster.share(state.member, trio.current_time()) == 1
+
+
+async def test_an_ejection_ends_when_it_was_said_to(autojump_clock):
+    mesh = await ejected(refused)
+    until = mesh.service.ejector.refusal("a", trio.current_time()).until
+    await trio.sleep_until(until - 7)
+    await mesh.call()  # from then on the next sweep is later than the end
+    await trio.sleep_until(until)
+    mesh.behaviours["a"] = well
+    mesh.asked.clear()
+    for _ in range(200):
+        await mesh.call()
+    assert "a" in mesh.asked
+
+
+async def test_an_instance_that_is_registered_anew_at_another_address_is_not_ejected(autojump_clock):
+    mesh = await ejected(refused)
+    mesh.instances = (instance("a", port=81), *mesh.instances[1:])
+    mesh.behaviours["a"] = well
+    mesh.asked.clear()
+    for _ in range(200):
+        await mesh.call()
+    assert "a" in mesh.asked
 
 
 async def test_nothing_is_kept_of_an_instance_that_left_before_its_answer_came(autojump_clock):

@@ -1,12 +1,13 @@
 """What goes wrong between a program, httpx and the sockets, and where it ends."""
 
+import socket
 from contextlib import aclosing
 
 import httpx
 import pytest
 import trio
 
-from econeura_daemon.client import UpstreamTimeoutError, facts_of
+from econeura_daemon.client import UpstreamTimeoutError, UpstreamUnreachableError, facts_of
 from tests.http.test_mesh_client import PATIENCE, at, client_of
 from tests.support.mesh_upstream import open_upstream
 
@@ -189,3 +190,71 @@ async def test_an_answer_that_is_closed_by_another_task_wakes_who_reads_it():
                     await anext(parts)
             assert_all_is_back(client)
             assert facts_of(answer).service_id == "w1"
+
+
+@pytest.mark.parametrize(
+    ("method", "sent"), [("POST", 1), ("PATCH", 1), ("GET", 2), ("PUT", 2), ("DELETE", 2)]
+)
+async def test_what_may_have_been_carried_out_is_not_sent_again_on_a_new_connection(method, sent):
+    """The one that was kept ends just when it is used again: perhaps it is old, perhaps the instance died of it."""
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port), retries=0) as client:
+            await client.request("workers", "GET", "/echo")
+            with pytest.raises(UpstreamUnreachableError):
+                await client.request("workers", method, "/gone")
+            assert len(upstream.requests) == 1 + sent
+            assert_all_is_back(client)
+
+
+async def test_an_instance_that_accepts_no_connection_is_given_up_after_one_tries_time():
+    with trio.fail_after(PATIENCE), socket.socket() as deaf, socket.socket() as one, socket.socket() as other:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for filler in (one, other):  # its queue is full then, and the kernel drops who comes
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        await trio.sleep(0.05)
+        async with open_upstream() as upstream:
+            deaf_one = at("deaf", deaf.getsockname()[1])
+            async with client_of(deaf_one, at("w1", upstream.port), try_timeout_ms=100) as client:
+                while not client.mesh.services() or client.mesh.services()["workers"].totals.retries == 0:
+                    answer = await client.request("workers", "POST", "/echo", content=b"x")
+                    assert (answer.status_code, facts_of(answer).service_id) == (200, "w1")
+                assert len(upstream.requests) == client.mesh.services()["workers"].totals.requests
+
+
+async def test_a_request_says_the_length_of_its_body_and_an_answer_to_head_has_none():
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
+            for method in ("POST", "PUT", "PATCH", "GET", "DELETE"):
+                await client.http.send(httpx.Request(method, "http://workers/echo"))
+            answer = await client.request("workers", "HEAD", "/head")
+            assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "10")
+            assert_all_is_back(client)
+    lengths = [asked.headers.get(b"content-length") for asked in upstream.requests]
+    assert lengths == [b"0", b"0", b"0", None, None, None]
+
+
+async def test_a_generator_that_was_interrupted_is_not_sent_again_without_its_rest():
+    async def parts():
+        yield b"ab"
+        await trio.sleep(0.1)
+        yield b"cd"
+
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
+            async with aclosing(parts()) as body:
+                with pytest.raises(UpstreamUnreachableError, match="the body cannot be sent again"):
+                    await client.request("workers", "PUT", "/slam", content=body)
+            assert len(upstream.requests) == 1
+            assert_all_is_back(client)
+
+
+async def test_an_empty_piece_is_not_the_end_of_a_body():
+    async def parts():
+        for part in (b"", b"ab", b"", b"cd", b""):
+            yield part
+
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
+            assert (await client.request("workers", "PUT", "/echo", content=parts())).content == b"abcd"

@@ -76,6 +76,9 @@ class _Connection:
         if path == b"/early":
             await self.answer(413, b"too much")
             return
+        if path == b"/slam":
+            await self.stream.aclose()
+            return
         if path == b"/converse":
             await self.converse()
             return
@@ -85,6 +88,10 @@ class _Connection:
                 up.first_piece.set()
         if up.answers and (status := up.answers.pop(0)) != 200:
             await self.answer(status, b"busy")
+        elif path == b"/gone":
+            await self.stream.aclose()
+        elif path == b"/head":
+            await self.stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
         elif path == b"/never":
             await self.until_gone()
         elif path == b"/half":
