@@ -16,7 +16,7 @@ from econeura_daemon.client import (
 )
 from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.primitives import State
-from tests.support.mesh_rig import Sent, answers, hang, instance, reset, slow, world
+from tests.support.mesh_rig import Sent, answers, hang, reset, slow, world
 
 PATIENT = MeshSettings(circuit_breaker_threshold=1000)
 
@@ -198,7 +198,12 @@ async def test_only_calls_for_which_nobody_was_asked_are_counted_as_refused(auto
         return await reset(call)
 
     mesh = world("a", behaviours={"a": leaves})
+    service = mesh.mesh.show("workers")
     with pytest.raises(NoHealthyInstanceError) as caught:
         await mesh.call()
     assert (caught.value.attempts, caught.value.service_id) == (1, "a")
-    mesh.instances = (instance("a"),)
+    assert (service.totals.failures, service.totals.refusals) == (1, 0)
+    with pytest.raises(NoHealthyInstanceError) as caught:
+        await mesh.call()
+    assert (caught.value.attempts, caught.value.service_id) == (0, None)
+    assert (service.totals.failures, service.totals.refusals) == (1, 1)

@@ -41,6 +41,19 @@ async def test_who_waited_for_a_slot_of_one_whose_breaker_opened_is_told_so_at_o
     mesh.assert_all_is_back()
 
 
+async def test_it_may_go_better_when_the_first_breaker_begins_to_try_again(autojump_clock):
+    settings = MeshSettings(retries=0, circuit_breaker_threshold=1)
+    mesh = world("a", "b", behaviours=dict.fromkeys("ab", refused), settings=settings)
+    while any(state.breaker.state is State.CLOSED for state in mesh.mesh.show("workers").states.values()):
+        with pytest.raises(UpstreamUnreachableError):
+            await mesh.call()
+        await trio.sleep(5)
+    with pytest.raises(CircuitOpenError) as caught:
+        await mesh.call()
+    first = min(state.breaker.statistics().until for state in mesh.service.states.values())
+    assert caught.value.retry_after == pytest.approx(first - trio.current_time())
+
+
 async def test_calls_wait_where_the_queue_is_shortest(autojump_clock):
     mesh = world("a", "b", behaviours=dict.fromkeys("ab", slow(1)), settings=MeshSettings(max_concurrency=1))
     async with trio.open_nursery() as nursery:
