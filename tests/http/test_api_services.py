@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.api.routes.services import HOT
 from econeura_daemon.core.settings import DiscoverySettings, Settings
@@ -243,6 +244,25 @@ async def test_a_long_poll_ends_at_its_wait_with_the_same_index_or_at_a_change_w
         await world.client.put("/v1/services/w-1/drain")
     assert [one["status"] for one in answers[0].json()["data"]["items"]] == ["draining"]
     assert int(answers[0].headers["x-econeura-index"]) > int(index)
+
+
+async def test_a_long_poll_gives_its_slot_back(world, autojump_clock):
+    limit = world.services.settings.http.max_concurrent_requests
+    index = (await world.client.get("/v1/services")).headers["x-econeura-index"]
+    waiting, statuses = limit * 2 + 5, []
+
+    async def poll():
+        answer = await world.client.get(f"/v1/services?index={index}&wait=10m")
+        statuses.append(answer.status_code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(waiting):
+            nursery.start_soon(poll)
+        await wait_all_tasks_blocked()
+        assert statuses == []
+        assert (await world.client.get("/v1/events")).status_code == 200
+        assert (await world.post("/v1/services", SERVICE)).status_code == 201
+    assert statuses == [200] * waiting
 
 
 async def test_switched_off_every_route_is_a_404_that_names_the_setting(off):
