@@ -24,8 +24,8 @@ from econeura_daemon.cli.address import Address, find_address, parse_address
 from econeura_daemon.cli.exits import CommandError, Exit
 from econeura_daemon.cli.output import plain
 
-TIMEOUT = 30.0
-"""Seconds without a byte."""
+TIMEOUT = 10.0
+"""Seconds without a byte, for what is answered at once; who waits on purpose gives their own."""
 PAGE = 250
 """The most that the API gives at once."""
 
@@ -61,6 +61,8 @@ class Client:
 
     address: Address
     token: str | None = attrs.field(default=None, repr=False)
+    patience: float = TIMEOUT
+    """Seconds without a byte after which the daemon counts as unreachable, where no others are given."""
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, *, ok: tuple[int, ...] = ()) -> Any:
         """Return an answer's ``data``. A status among ``ok`` is no failure."""
@@ -99,11 +101,11 @@ class Client:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         ok: tuple[int, ...] = (),
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
     ) -> Answer:
-        """Make a request and return all of the answer; as `call` does."""
+        """Make a request and return all of the answer; as `call` does. ``timeout``: seconds without a byte."""
         with self.open(method, path, query=query, body=body, timeout=timeout) as response:
-            raw = self._read(response)
+            raw = self._read(method, response)
         if response.status >= 300 and response.status not in ok:
             raise problem(response.status, response.reason, raw)
         try:
@@ -121,7 +123,7 @@ class Client:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
     ) -> Generator[HTTPResponse]:
         """Make a request and lend its answer, whatever its status. Raises `CommandError`."""
         given = {key: value for key, value in (query or {}).items() if value is not None}
@@ -137,7 +139,7 @@ class Client:
         if body is not None:
             content = json.dumps(body, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
-        with closing(self._connection(timeout)) as connection:
+        with closing(self._connection(self.patience if timeout is None else timeout)) as connection:
             try:
                 connection.connect()
             except OSError as error:
@@ -158,11 +160,11 @@ class Client:
             return http.client.HTTPSConnection(address.host, address.port, timeout=timeout)
         return HTTPConnection(address.host, address.port, timeout=timeout)
 
-    def _read(self, response: HTTPResponse) -> bytes:
+    def _read(self, method: str, response: HTTPResponse) -> bytes:
         try:
             return response.read()
         except (OSError, HTTPException) as error:
-            raise self.broken("GET", error) from None
+            raise self.broken(method, error) from None
 
     def _unreachable(self, error: OSError) -> CommandError:
         reason = error.strerror or str(error) or type(error).__name__
@@ -173,10 +175,13 @@ class Client:
         )
 
     def broken(self, method: str, error: Exception) -> CommandError:
-        """Return what a connection means that ended before its answer did."""
+        """Return what a connection means that ended, or fell silent, before its answer did."""
         details = []
         if method != "GET":
             details = ["whether it did what it was asked nobody knows: look before you ask again"]
+        if isinstance(error, TimeoutError):
+            details.append("it may be stopped, or have more to do than it can")
+            return CommandError(Exit.UNREACHABLE, f"{self.address.url} does not answer: {error}", details)
         reason = str(error) or type(error).__name__
         return CommandError(
             Exit.UNREACHABLE, f"the connection to {self.address.url} broke: {reason}", details

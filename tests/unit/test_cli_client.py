@@ -2,12 +2,13 @@
 
 import json
 import socket
+import threading
 
 import pytest
 
 from econeura_daemon.cli import follow as follow_module
 from econeura_daemon.cli.address import parse_address
-from econeura_daemon.cli.client import Client, sse
+from econeura_daemon.cli.client import TIMEOUT, Client, sse
 from econeura_daemon.cli.exits import CommandError, Exit
 from econeura_daemon.cli.root import run
 from tests.support.answering import ok, refusal, serving
@@ -50,6 +51,37 @@ def test_a_daemon_that_is_not_there_is_told_with_what_to_do(capsys):
         port = probe.getsockname()[1]
     assert run(["events", "send", "a", "--url", f"http://127.0.0.1:{port}"]) == Exit.UNREACHABLE
     assert "start one with `econeura-daemon serve`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("method", "details"), [("GET", 1), ("POST", 2)])
+def test_a_daemon_that_is_stopped_is_unreachable_after_a_while(method, details):
+    assert TIMEOUT <= 10
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as stopped:  # the kernel accepts for it, as for a stopped process
+        url = f"http://127.0.0.1:{stopped.getsockname()[1]}"
+        with pytest.raises(CommandError) as caught:
+            Client(parse_address(url), patience=0.2).call(method, "/v1/services")
+    assert caught.value.exit_code == Exit.UNREACHABLE
+    assert str(caught.value) == f"{url} does not answer: timed out"
+    assert len(caught.value.details) == details
+
+
+def test_an_answer_that_stops_in_the_middle_is_a_daemon_that_does_not_answer():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def begin():
+            accepted.append(listener.accept()[0])
+            accepted[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")
+
+        accepted = []
+        thread = threading.Thread(target=begin)
+        thread.start()
+        with pytest.raises(CommandError, match="does not answer: timed out"):
+            Client(parse_address(url), patience=0.2).get("/v1/services")
+        thread.join()
+        accepted[0].close()
 
 
 def test_a_write_whose_answer_was_lost_says_that_nobody_knows(capsys):
