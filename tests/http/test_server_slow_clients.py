@@ -9,6 +9,7 @@ from quart_trio import QuartTrio
 from econeura_daemon.api.requests import InTaskConnection
 from econeura_daemon.core.settings import HttpSettings
 from econeura_daemon.server import HotRoute, Response, open_listeners
+from econeura_daemon.server.rules.body import MIN_RATE
 from econeura_daemon.server.rules.memory import Memory, Share
 from econeura_daemon.server.rules.shed import Hold, Slots
 from tests.http.server_rig import PATIENCE, App, Client, answer, descriptors_for, read_body, request, serving
@@ -75,7 +76,9 @@ async def all_stall(rig, raw, host):
 async def test_hundreds_of_slow_bodies_and_of_readers_that_stopped_leave_everybody_else_served(slow_path):
     """At default limits, but for the times: each of both is twice as many as there are slots."""
     patient = {"body_timeout_ms": 60_000, "send_timeout_ms": 60_000}
-    whole = request(slow_path, body=b"x" * 1000)
+    # So large a body may stall for long: the least rate is one on average, and a slow machine has time to get there.
+    size = int(patient["body_timeout_ms"] / 1000 * MIN_RATE)
+    whole = request(slow_path, body=b"x" * size)
     streams = []
     async with serving_small_buffers(quart_app(), drain_timeout_ms=100, **patient) as rig:
         with descriptors_for(2 * CROWD), trio.fail_after(60):
@@ -95,7 +98,7 @@ async def test_hundreds_of_slow_bodies_and_of_readers_that_stopped_leave_everybo
                     await healthy.send(request("/large"))
                     assert (await healthy.answer()).body == LARGE
                 await slow[0].send_all(whole[-500:])  # in the end they are served as well
-                assert (await Client(slow[0]).answer()).body == b"x" * 1000
+                assert (await Client(slow[0]).answer()).body == b"x" * size
                 assert (await Client(streams[-1]).answer()).body == LARGE
             finally:
                 for stream in streams:
