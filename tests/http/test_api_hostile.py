@@ -18,6 +18,8 @@ NAMES = [route.view.__name__ for route in ROUTES_UNDER_TEST]
 pytestmark = pytest.mark.slow
 FEW = settings.default.max_examples // 4
 """Of everything a hundred, but there are as many tests as routes."""
+REQUESTS = 5
+"""As many are made of one world: to open it takes longer than to ask."""
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -98,16 +100,16 @@ def check(answer, counts_before, counts_after):
 
 @pytest.mark.parametrize("route", ROUTES_UNDER_TEST, ids=NAMES)
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=FEW)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=FEW // REQUESTS)
 async def test_no_request_breaks_a_route(route, data):
-    raw = data.draw(raw_bodies())
-    sent = data.draw(headers)
-    query = data.draw(queries)
-    key = data.draw(ids)
+    requests = data.draw(
+        st.lists(st.tuples(ids, queries, raw_bodies(), headers), min_size=1, max_size=2 * REQUESTS)
+    )
     async with open_inline_store() as store, open_world(store) as world:
-        before = await world.counts()
-        answer = await request(world, route, key, query, raw, sent)
-        check(answer, before, await world.counts())
+        for key, query, raw, sent in requests:
+            before = await world.counts()
+            answer = await request(world, route, key, query, raw, sent)
+            check(answer, before, await world.counts())
 
 
 @given(batch=st.lists(st.tuples(st.sampled_from(WITH_BODY), raw_bodies(), headers), min_size=1, max_size=25))

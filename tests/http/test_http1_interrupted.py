@@ -150,7 +150,10 @@ async def test_a_stalled_reader_holds_up_its_own_handler_and_no_memory():
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
             sent += 65536
 
-    async with serving(app, drain_timeout_ms=100) as rig, Client(await rig.connect()) as client:
+    async with (
+        serving(app, drain_timeout_ms=100, send_timeout_ms=1000) as rig,
+        Client(await rig.connect()) as client,
+    ):
         await client.send(request("/"))
         await trio.testing.wait_all_tasks_blocked(0.3)
         assert sent < 16_000_000
