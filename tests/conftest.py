@@ -8,6 +8,13 @@ for soaking alone. Hypothesis tries a hundred examples of everything, when soaki
 import hypothesis
 import pytest
 
+from tests.support.postgres import postgres_cluster, postgres_url
+
+__all__ = [
+    "postgres_cluster",
+    "postgres_url",
+]  # here alone: each conftest that had them had a cluster of its own
+
 hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
 

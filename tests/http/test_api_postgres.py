@@ -4,9 +4,7 @@ import pytest
 import trio
 
 from tests.support.api_world import open_stored_world
-from tests.support.postgres import postgres_cluster, postgres_url
 
-__all__ = ["postgres_cluster", "postgres_url"]
 pytestmark = pytest.mark.postgres
 
 ODD = ["\0", "a\0b", "\u2028", "\ufffe", "\U0010ffff", "\x7f", "'; DROP TABLE events; --", "x" * 3000]

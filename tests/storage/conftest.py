@@ -4,9 +4,6 @@ import pytest
 
 from econeura_daemon.core.settings import StorageSettings
 from econeura_daemon.storage import open_store
-from tests.support.postgres import postgres_cluster, postgres_url
-
-__all__ = ["postgres_cluster", "postgres_url"]
 
 
 class Database:
