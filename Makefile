@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+# Tests start more than a hundred daemons, each of which would compile itself anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 ARGS ?=
@@ -18,6 +20,8 @@ VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 SOURCES := econeura_daemon tests benchmarks
+# A worker for each processor, and no more than four: each has a PostgreSQL of its own. ARGS=-n0 runs all in one process.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 # Wheels only: a bare Debian has no compiler, and a wheel that is missing is better said than compiled.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
@@ -35,14 +39,14 @@ run: $(VENV)/.run ## start the daemon with config/econeura.toml and a store in y
 .PHONY: test
 test: $(VENV)/.dev test-packages lint types layers ## run everything, with coverage of subprocesses too
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS) 2>&1 | tee .coverage-pytest.log
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS) 2>&1 | tee .coverage-pytest.log
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 	@tail -n 1 .coverage-pytest.log  # the count of tests closes the run, below the table
 
 .PHONY: check
 check: $(VENV)/.dev lint types layers ## the fast part of it: no PostgreSQL, no real processes, under two minutes
-	@$(BIN)/pytest -q -n 2 -m "not slow and not postgres" --ignore=tests/system $(ARGS)
+	@$(BIN)/pytest -q $(PARALLEL) -m "not slow and not postgres" --ignore=tests/system $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.dev test-packages ## the same tests with their long counts: hours of kills, many more examples
