@@ -10,6 +10,7 @@ from econeura_daemon.core.instances import CheckKind
 from econeura_daemon.probes import Outcome, open_probe_client
 from econeura_daemon.registry.model import Check, Registration
 from tests.support.authority import server_context, trusting
+from tests.support.ports import free_port
 from tests.support.receivers import names, open_receiver
 
 TCP = CheckKind.TCP
@@ -231,15 +232,9 @@ async def test_what_is_no_answer_fails_in_words(serve, words):
     assert "Error" not in result.detail, "no exception's name"
 
 
-async def free_port():
-    async with open_receiver(hang_up) as receiver:
-        pass
-    return receiver.port
-
-
 @pytest.mark.parametrize("kind", list(CheckKind))
 async def test_a_port_where_nobody_listens_fails(kind):
-    port = await free_port()
+    port = free_port()
     assert told(await probe_at(port, kind=kind)) == ("fail", f"connection refused by 127.0.0.1:{port}")
 
 

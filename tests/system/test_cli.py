@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from tests.support.daemon import open_running_daemon, write_config
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "econeura_daemon"]
@@ -247,13 +248,6 @@ async def test_a_watcher_survives_the_daemons_death_and_tells_what_changed_meanw
                 found = json.loads(await lines.next())
                 assert (found["change"], found["fields"]) == ("changed", ["tags", "registeredAt"])
                 assert await watcher.wait() == 0
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 async def test_a_token_opens_what_its_scopes_allow_and_is_asked_for_where_required(config):

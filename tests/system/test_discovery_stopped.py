@@ -6,13 +6,7 @@ import pytest
 import trio
 
 from tests.support.daemon import open_running_daemon, write_config
-
-
-async def free_port():
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return port
+from tests.support.ports import free_port
 
 
 async def stop_and_go_on(tmp_path, *, ttl_ms, stopped, watched):
@@ -22,7 +16,7 @@ async def stop_and_go_on(tmp_path, *, ttl_ms, stopped, watched):
     seen = []
     async with open_running_daemon(config) as daemon:
         # Nothing listens there: whoever is still healthy afterwards is it by its lease alone.
-        port = await free_port()
+        port = free_port()
         async with daemon.client() as client:
             for key in ids:
                 body = {"id": key, "type": "workers", "host": "127.0.0.1", "port": port, "ttlMs": ttl_ms}

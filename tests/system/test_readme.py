@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ import pytest
 import trio
 
 from tests.support.daemon import REPOSITORY, open_running_daemon, write_config
+from tests.support.ports import free_port
 from tests.support.receiver import open_receiver
 from tests.support.waiting import until
 
@@ -23,12 +23,6 @@ README = (REPOSITORY / "README.md").read_text()
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def translated(command, daemon, port):

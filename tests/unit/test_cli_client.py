@@ -12,6 +12,7 @@ from econeura_daemon.cli.client import TIMEOUT, Client, sse
 from econeura_daemon.cli.exits import CommandError, Exit
 from econeura_daemon.cli.root import run
 from tests.support.answering import ok, refusal, serving
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -47,9 +48,7 @@ def test_what_a_daemon_refuses_becomes_sentences_and_an_exit_code(answer, code, 
 
 
 def test_a_daemon_that_is_not_there_is_told_with_what_to_do(capsys):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert run(["events", "send", "a", "--url", f"http://127.0.0.1:{port}"]) == Exit.UNREACHABLE
+    assert run(["events", "send", "a", "--url", f"http://127.0.0.1:{free_port()}"]) == Exit.UNREACHABLE
     assert "start one with `econeura-daemon serve`" in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ from econeura_daemon.cli.root import run
 from econeura_daemon.core.clock import SystemClock, to_ms
 from econeura_daemon.webhooks.signing import econeura_signature, secret_flaw, sign
 from tests.support.answering import ok, refusal, serving
+from tests.support.ports import free_port
 
 BODY = b'{"id":"evt_1"}'
 DELETED = (204, b"")
@@ -85,17 +86,12 @@ def test_a_port_that_is_taken_is_told(capsys):
     assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_a_secret_of_the_users_verifies_without_a_subscription(capsys, free_port):
-    threading.Thread(target=deliver_when_open, args=(free_port, "the secret")).start()
-    arguments = ["--secret", "the secret", "--port", str(free_port), "--count", "1", "--delay", "10"]
+def test_a_secret_of_the_users_verifies_without_a_subscription(capsys):
+    port = free_port()
+    threading.Thread(target=deliver_when_open, args=(port, "the secret")).start()
+    arguments = ["--secret", "the secret", "--port", str(port), "--count", "1", "--delay", "10"]
     assert run(["webhooks", "listen", *arguments]) == 0
     assert "204  verified  a.b  evt_1  attempt 1" in capsys.readouterr().out
-
-
-@pytest.fixture
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def deliver_when_open(port, secret):
