@@ -149,7 +149,7 @@ async def too_many(rig, _store):
             nursery.start_soon(rig.ask, asked)
         while b'"inFlight":20' not in (await rig.ask(get("/v1/mesh"))).body:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
-        answer = await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 1"))
+        answer = await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 300"))
         nursery.cancel_scope.cancel()
     return answer
 

@@ -195,10 +195,12 @@ def test_a_reload_tells_which_services_changed():
     assert found.on_restart == ()
 
 
-def test_the_example_of_the_reference_is_right():
+def test_the_examples_of_the_reference_are_right():
     text = (ROOT / "docs" / "configuration.md").read_text()
-    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert [one.key for one in read(example).settings.services] == [
+    found = read("".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL))).settings
+    assert "POST /emails/*" in found.mesh["workers"].allow
+    assert found.mesh["workers"].faults.percent == 5
+    assert [one.key for one in found.services] == [
         "db-main",
         "workers-workers.internal-4001",
     ]
