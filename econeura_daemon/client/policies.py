@@ -6,6 +6,10 @@ from econeura_daemon.core.settings import MeshSettings
 from econeura_daemon.resilience import AdaptivePolicy, BreakerPolicy, RetryPolicy
 
 _INITIAL = 20
+_SHARED = 5.0
+"""Seconds for which breakers are open for what befell most instances at once; as often as a probe looks while a
+verdict is in doubt.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +26,11 @@ class ServicePolicy:
     breaker: BreakerPolicy
     """Of each instance."""
     service_breaker: BreakerPolicy
-    """Of the service: it knows only the rate of whole calls."""
+    """Of the service: it knows only the rate of whole calls. It is open for as long as shared trouble is taken to last,
+    and has no ramp: each instance has its own, and a limit.
+    """
+    shared_open_for: float
+    """An instance's breaker, while those of most are open: a slow moment of all is to be no minute without answers."""
     limit: AdaptivePolicy
     max_waiting: int
     """Calls that wait for one instance."""
@@ -34,6 +42,7 @@ class ServicePolicy:
         timeout = settings.timeout_ms / 1000
         try_timeout = timeout / 3 if settings.try_timeout_ms is None else settings.try_timeout_ms / 1000
         open_for = settings.circuit_breaker_open_ms / 1000
+        shared = min(open_for, _SHARED)
         breaker = BreakerPolicy(
             failures_in_a_row=settings.circuit_breaker_threshold,
             open_for=open_for,
@@ -45,7 +54,15 @@ class ServicePolicy:
             try_timeout=min(try_timeout, timeout),
             retry=RetryPolicy(retries=settings.retries),
             breaker=breaker,
-            service_breaker=attrs.evolve(breaker, failures_in_a_row=None, timeout=timeout),
+            service_breaker=attrs.evolve(
+                breaker,
+                failures_in_a_row=None,
+                timeout=timeout,
+                open_for=shared,
+                max_open_for=shared,
+                ramp=0.0,
+            ),
+            shared_open_for=shared,
             limit=AdaptivePolicy(
                 initial=min(_INITIAL, settings.max_concurrency), maximum=settings.max_concurrency
             ),

@@ -20,12 +20,16 @@ from econeura_daemon.resilience import (
     Member,
     Phase,
     Roster,
+    State,
     balancer,
     candidates,
 )
+from econeura_daemon.resilience.panic import THRESHOLD
 from econeura_daemon.wire import Target
 
 _SCHEMES = ("http", "https")
+_COMPARED = 2
+"""So many instances are needed to tell trouble of one from trouble of all."""
 
 
 @attrs.define
@@ -140,10 +144,28 @@ class Service:
 
     def _breaker(self, name: str, instance_id: str | None) -> CircuitBreaker:
         def changed(phase: Phase) -> None:
+            if instance_id is not None and phase.state is State.OPEN:
+                phase = self._hasten(instance_id, phase)
             self._told.breaker(self.name, instance_id, phase)
 
         policy = self.policy.service_breaker if instance_id is None else self.policy.breaker
         return CircuitBreaker(policy, name=name, on_change=changed, rng=self._rng)
+
+    def _hasten(self, opened: str, phase: Phase) -> Phase:
+        """Let trials begin soon, if the breakers of most of those that may be picked refuse: they share the trouble.
+
+        A breaker spares callers an instance that is worse than others. Where there are none to go to, waiting for long
+        spares nobody anything: a slow moment of them all would be a minute without answers. The limits, lowered by
+        now, see to it that what comes back is not run over.
+        """
+        among = {key: one.breaker for key, one in self.states.items() if one.member.place >= 0}
+        closed = sum(breaker.state is State.CLOSED for breaker in among.values())
+        if opened not in among or len(among) < _COMPARED or closed >= THRESHOLD * len(among):
+            return phase
+        until = trio.current_time() + self.policy.shared_open_for
+        for breaker in among.values():
+            breaker.hasten(until)
+        return attrs.evolve(phase, until=until if phase.until is None else min(phase.until, until))
 
     def _review(self, now: float) -> None:
         """Let back in whose ejection is over, eject outliers, and find out who may be picked."""

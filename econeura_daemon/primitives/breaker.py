@@ -123,6 +123,14 @@ class CircuitBreaker:
         """
         return self._breaker.refusal(trio.current_time(), self._rng)
 
+    def hasten(self, until: float) -> None:
+        """Let trials begin at ``until``, on Trio's clock, if the breaker is open for longer.
+
+        For whoever sees more than one breaker: when those of all alternatives are open, callers have nowhere else to
+        go, and waiting for long spares nobody anything. An opening cut short does not lengthen the next one.
+        """
+        self._breaker.hasten(until)
+
     @trio.lowlevel.enable_ki_protection
     def acquire_nowait(self) -> AdmittedCall:
         """Admit a call of the current task. Raises `BreakerOpenError`.

@@ -183,6 +183,12 @@ class Breaker:
             else:
                 return
 
+    def hasten(self, until: float) -> None:
+        """Let trials begin at ``until``, if it is open for longer. Such an opening does not lengthen the next one."""
+        phase = self.phase
+        if phase.state is State.OPEN and phase.until is not None and phase.until > until:
+            self.phase = attrs.evolve(phase, until=until, openings=max(0, phase.openings - 1))
+
     def _ramp(self, now: float, rng: Random) -> Refusal | None:
         phase = self.phase
         if phase.until is None or rng.random() < share(now - phase.since, self.policy.ramp):

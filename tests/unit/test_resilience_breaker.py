@@ -285,3 +285,32 @@ def test_every_change_is_told_once_and_in_order():
 def test_a_policy_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         BreakerPolicy(**wrong)
+
+
+def test_trials_that_are_hastened_begin_then_and_not_before():
+    breaker = opened()
+    breaker.hasten(5.0)
+    breaker.turn(4.9, RNG)
+    assert breaker.phase.state is State.OPEN
+    breaker.turn(5.0, RNG)
+    assert breaker.phase.state is State.HALF_OPEN
+
+
+def test_an_opening_that_was_cut_short_does_not_lengthen_the_next_one():
+    breaker = opened()
+    breaker.hasten(5.0)
+    call(breaker, FAIL, 5.0)
+    assert (breaker.phase.state, breaker.phase.until) == (State.OPEN, 5.0 + 60.0)
+    call(breaker, FAIL, 65.0)
+    assert breaker.phase.until == 65.0 + 120.0
+
+
+def test_hastening_neither_delays_trials_nor_touches_a_breaker_that_is_not_open():
+    breaker = opened()
+    breaker.hasten(61.0)
+    assert breaker.phase.until == 60.0
+    closed, (trying, _) = Breaker(STEADY), half_open()
+    for one in (closed, trying):
+        before = one.phase
+        one.hasten(0.0)
+        assert one.phase == before

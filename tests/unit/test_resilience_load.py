@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
+from benchmarks.harness.load import Load, failing, steady
 from econeura_daemon.resilience.balancers import balancer
-from tests.support.load import Load, failing, steady
 
 
 def test_a_fast_failing_instance_gets_at_most_one_percent_after_warm_up():

@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter, defaultdict, deque
 from itertools import count
+from statistics import fmean
 
 from econeura_daemon.resilience import Roster, pick
 
@@ -57,6 +58,10 @@ class Load:
         """Return the latency that this part of the calls did not exceed, of those that ended after ``since``."""
         found = sorted(seconds for at, seconds in self.latencies if at >= since)
         return found[int(len(found) * part)]
+
+    def mean(self, since):
+        """Return the mean latency of the calls that ended after ``since``."""
+        return fmean(seconds for at, seconds in self.latencies if at >= since)
 
     def _start(self, member, now, arrival):
         self._busy[member.key] += 1
