@@ -291,6 +291,16 @@ async def test_changes_are_told_as_they_happen(autojump_clock):
     assert told[0].until == told[1].since
 
 
+async def test_an_opening_can_be_cut_short(autojump_clock):
+    breaker = CircuitBreaker(STEADY)
+    await fail(breaker, 5)
+    breaker.hasten(trio.current_time() + 5)
+    await trio.sleep(4.9)
+    assert breaker.state is State.OPEN
+    await trio.sleep(0.2)
+    assert breaker.state is State.HALF_OPEN
+
+
 async def test_two_breakers_do_not_open_for_equally_long(autojump_clock):
     ends = set()
     for seed in range(9):
