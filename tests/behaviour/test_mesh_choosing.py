@@ -47,7 +47,7 @@ async def test_it_may_go_better_when_the_first_breaker_begins_to_try_again(autoj
     while any(state.breaker.state is State.CLOSED for state in mesh.mesh.show("workers").states.values()):
         with pytest.raises(UpstreamUnreachableError):
             await mesh.call()
-        await trio.sleep(5)
+        await trio.sleep(1)
     with pytest.raises(CircuitOpenError) as caught:
         await mesh.call()
     first = min(state.breaker.statistics().until for state in mesh.service.states.values())
