@@ -135,21 +135,21 @@ async def one_that_is_silent(rig):
         silent.listen()
         body = {"id": "w", "type": "w", "host": "127.0.0.1", "port": silent.getsockname()[1], "ttlMs": 60_000}
         assert (await rig.ask(post(json.dumps(body).encode(), path="/v1/services"))).status == 201
-        yield get("/v1/mesh/w/x", "X-Timeout-Ms: 100")
+        yield
 
 
 async def late(rig, _store):
-    async with one_that_is_silent(rig) as asked:
-        return await rig.ask(asked)
+    async with one_that_is_silent(rig):
+        return await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 100"))
 
 
 async def too_many(rig, _store):
-    async with one_that_is_silent(rig) as asked, trio.open_nursery() as nursery:
+    async with one_that_is_silent(rig), trio.open_nursery() as nursery:
         for _ in range(20):  # the limit to begin with
-            nursery.start_soon(rig.ask, asked)
+            nursery.start_soon(rig.ask, get("/v1/mesh/w/x"))
         while b'"inFlight":20' not in (await rig.ask(get("/v1/mesh"))).body:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
-        answer = await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 300"))
+        answer = await rig.ask(get("/v1/mesh/w/x", "X-Timeout-Ms: 100"))
         nursery.cancel_scope.cancel()
     return answer
 
