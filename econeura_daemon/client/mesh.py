@@ -17,6 +17,7 @@ from econeura_daemon.client.faults import Faults
 from econeura_daemon.client.policies import ServicePolicy
 from econeura_daemon.client.recent import Recent
 from econeura_daemon.client.service import InstanceState, Service, Told
+from econeura_daemon.client.short_answers import whole
 from econeura_daemon.client.steps import Resolve, Send, Step, compose
 from econeura_daemon.core.allowing import AllowList
 from econeura_daemon.core.settings import MeshSettings
@@ -126,7 +127,7 @@ class Mesh:
         self._forget_empty()
         policy = ServicePolicy.of(self._settings_of(name))
         service = Service(name, policy, self._rng, self._observer.told)
-        send = self.faults.around(self._sender(service))
+        send = whole(self.faults.around(self._sender(service)))
         step = compose(service, send, self._resolve, self._rng, self._observer.attempted)
         self._services[name] = service, step
         return service, step

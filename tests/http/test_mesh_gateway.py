@@ -122,8 +122,15 @@ async def test_a_client_that_leaves_ends_the_call_upstream(rig):
 
 
 async def test_an_answer_that_breaks_off_is_not_taken_for_whole(rig):
-    answer = await rig.ask("GET", "/v1/mesh/workers/break")
+    answer = await rig.ask("GET", "/v1/mesh/workers/break?length=100000")
     assert (answer.status, answer.body, answer.is_complete) == (200, b"half", False)
+    await rig.all_is_back()
+
+
+async def test_a_short_answer_that_breaks_off_is_none(rig):
+    answer = await rig.ask("POST", "/v1/mesh/workers/break?length=10", b"once")
+    assert (answer.status, answer.is_complete) == (502, True)
+    assert answer.headers["content-type"] == "application/problem+json"
     await rig.all_is_back()
 
 

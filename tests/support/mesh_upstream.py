@@ -94,12 +94,13 @@ class _Connection:
             await self.stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
         elif path == b"/never":
             await self.until_gone()
-        elif path == b"/half":
-            await self.send(h11.Response(status_code=200, headers=[("content-length", "10")]))
+        elif path == b"/half":  # too long to be taken whole before it is passed on
+            await self.send(h11.Response(status_code=200, headers=[("content-length", "100000")]))
             await self.send(h11.Data(data=b"half"))
             await self.until_gone()
         elif path == b"/break":
-            await self.send(h11.Response(status_code=200, headers=[("content-length", "10")]))
+            length = asked.line.partition(b"length=")[2].split()[0]
+            await self.send(h11.Response(status_code=200, headers=[("content-length", length)]))
             await self.send(h11.Data(data=b"half"))
             await self.stream.aclose()
         elif path == b"/headers":
