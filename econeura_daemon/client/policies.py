@@ -48,6 +48,7 @@ class ServicePolicy:
             open_for=open_for,
             max_open_for=max(open_for, BreakerPolicy().max_open_for),
             timeout=try_timeout,
+            is_shedding=False,  # the roster gives it the lesser part
         )
         return cls(
             timeout=timeout,

@@ -14,7 +14,7 @@ from econeura_daemon.client.errors import (
 )
 from econeura_daemon.client.service import Service
 from econeura_daemon.primitives import BudgetExhaustedError, RetryBudget, Verdict
-from econeura_daemon.resilience import End, Outcome, RetryAt, next_attempt
+from econeura_daemon.resilience import End, GiveUp, Outcome, RetryAt, next_attempt
 
 
 class _Permit:
@@ -27,13 +27,13 @@ class _Permit:
         self._call = call
         self._is_held = False
 
-    def renew(self) -> str | None:
+    def renew(self) -> BudgetExhaustedError | None:
         """Take it for the next retry; return why there is none."""
         self.give_back()
         try:
             self._retries.acquire_on_behalf_of_nowait(self._call)
         except BudgetExhaustedError as exhausted:
-            return exhausted.reason
+            return exhausted
         self._is_held = True
         return None
 
@@ -84,21 +84,44 @@ class Retrying:
                     return answer
             except AttemptFailedError as failed:
                 failure, outcome = failed, failed.outcome
-            again = self._again(call, outcome, retried, permit)
-            if isinstance(again, str):
-                if answer is not None:
+            then = self._next(call, outcome, retried)
+            if answer is not None:
+                # It is thrown away for an attempt that will be made, and no other: the permit comes first.
+                if isinstance(then, GiveUp) or permit.renew() is not None:
                     return answer
+                answer.close()
+                await trio.sleep_until(then.at)
+            else:
                 assert failure is not None
-                raise self._error(failure, again)
+                if isinstance(then, GiveUp):
+                    raise self._error(failure, then.reason)
+                permit.give_back()
+                await self._permitted(call, permit, failure, then.at, retried)
             retried += 1
             self._service.totals.retries += 1
-            if answer is not None:
-                answer.close()
-            await trio.sleep_until(again)
 
-    def _again(self, call: Call, outcome: Outcome, retried: int, permit: _Permit) -> float | str:
-        """Return when the next attempt begins, its permit taken; or why there is none."""
-        then = next_attempt(
+    async def _permitted(
+        self, call: Call, permit: _Permit, failure: AttemptFailedError, at: float, retried: int
+    ) -> None:
+        """Take the permit at ``at``, or after another wait, if it is only others' retries that leave none.
+
+        A failure costs nothing to keep, so the permit is for the attempt alone, not for the wait before it: of an
+        instance that hangs many calls fail at once, and most would find no permit left.
+        """
+        policy = self._service.policy.retry
+        while True:
+            await trio.sleep_until(at)
+            refused = permit.renew()
+            if refused is None:
+                return
+            retried += 1
+            at = trio.current_time() + policy.wait(retried, self._rng)
+            if retried > policy.retries or at >= call.deadline or at < (refused.until or 0.0):
+                raise self._error(failure, refused.reason)
+
+    def _next(self, call: Call, outcome: Outcome, retried: int) -> RetryAt | GiveUp:
+        """Return when another attempt may begin, its budget aside; or why there is none."""
+        return next_attempt(
             self._service.policy.retry,
             call.request,
             outcome,
@@ -107,9 +130,6 @@ class Retrying:
             deadline=call.deadline,
             rng=self._rng,
         )
-        if isinstance(then, RetryAt):
-            return permit.renew() or then.at
-        return then.reason
 
     def _error(self, failure: AttemptFailedError, reason: str) -> MeshError:
         detail = f"{self._service.name}: {failure}; {reason}"

@@ -144,6 +144,9 @@ class Service:
 
     def _breaker(self, name: str, instance_id: str | None) -> CircuitBreaker:
         def changed(phase: Phase) -> None:
+            state = None if instance_id is None else self.states.get(instance_id)
+            if state is not None and phase.state is State.CLOSED:
+                self.roster.start_slowly(state.member, trio.current_time())
             if instance_id is not None and phase.state is State.OPEN:
                 phase = self._hasten(instance_id, phase)
             self._told.breaker(self.name, instance_id, phase)

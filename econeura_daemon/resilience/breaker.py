@@ -191,7 +191,9 @@ class Breaker:
 
     def _ramp(self, now: float, rng: Random) -> Refusal | None:
         phase = self.phase
-        if phase.until is None or rng.random() < share(now - phase.since, self.policy.ramp):
+        if not self.policy.is_shedding or phase.until is None:
+            return None
+        if rng.random() < share(now - phase.since, self.policy.ramp):
             return None
         return Refusal("it has just closed and admits only a part of all calls", phase.until)
 

@@ -34,6 +34,10 @@ class BreakerPolicy:
     """How long one call may take; only `trial_patience` depends on it."""
     ramp: float = attrs.field(default=10.0, validator=at_least(0))
     """After closing, the admitted part of all calls rises over this time; 0: all at once."""
+    is_shedding: bool = True
+    """Whether what the ramp does not admit is refused. Whoever chooses between the breakers of several instances says
+    no, and gives the one that came back the lesser part itself: refused by all of them, a call would find nobody.
+    """
 
     @property
     def trial_patience(self) -> float:

@@ -61,7 +61,8 @@ class Budget:
         calls, retries = self.counts(now)
         if retries + 1 > policy.ratio * calls + policy.reserve:
             return Refusal(
-                f"{retries} retries of {calls} calls within {policy.window:g} s spent the retry budget"
+                f"{retries} retries of {calls} calls within {policy.window:g} s spent the retry budget",
+                now + policy.window,  # at the latest, if nobody retries meanwhile
             )
         if self.active + 1 > max(policy.min_active, policy.active_ratio * self.in_flight):
             return Refusal(f"{self.active} retries are under way among {self.in_flight} calls")
