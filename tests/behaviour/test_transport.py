@@ -14,7 +14,16 @@ from econeura_daemon.wire.connect import Connector
 from econeura_daemon.wire.egress import EgressGuard
 from econeura_daemon.wire.pool import Limits
 from tests.support.authority import server_context, trusting
-from tests.support.receivers import LOOPBACK, OK, SETTINGS, answering, names, open_receiver, saying
+from tests.support.receivers import (
+    LOOPBACK,
+    OK,
+    SETTINGS,
+    answering,
+    names,
+    open_receiver,
+    read_request,
+    saying,
+)
 
 
 def request(url, connect=None, **more):
@@ -244,6 +253,23 @@ async def test_a_name_that_is_not_resolved_in_time_or_has_no_address_is_told(aut
     async with open_transport(SETTINGS, resolve=names(hook__example=[])) as over:
         with pytest.raises(httpx.ConnectError, match="no address"):
             await fetch(over, "http://hook.example/")
+
+
+async def test_an_answer_without_a_body_takes_nothing_of_the_next_one_on_its_connection():
+    empty, full = b"HTTP/1.1 204 No Content\r\n\r\n", OK
+    turns = [empty, full]
+
+    async def serve(stream):
+        while await read_request(stream):
+            await stream.send_all(turns.pop(0))
+
+    with trio.fail_after(10):
+        async with open_receiver(serve) as receiver, open_transport(SETTINGS) as over:
+            first = await over.handle_async_request(request(receiver.url()))
+            second = await over.handle_async_request(request(receiver.url()))
+            assert b"".join([part async for part in first.stream]) == b""
+            assert b"".join([part async for part in second.stream]) == b"ok"
+            assert receiver.connections == 1
 
 
 async def test_a_connection_that_the_server_closed_while_idle_is_not_used_again():
