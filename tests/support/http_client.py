@@ -38,6 +38,11 @@ class Client:
         self._host = host
         self._connection = h11.Connection(h11.CLIENT)
 
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request may follow: the last answer did not end the connection."""
+        return self._connection.our_state is h11.IDLE
+
     async def get(self, path: str, query: Mapping[str, Any] | None = None) -> Answer:
         return await self.request("GET", path + (f"?{urlencode(query)}" if query else ""))
 
