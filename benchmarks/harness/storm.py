@@ -226,6 +226,8 @@ class _Head:
     def __init__(self, status: int) -> None:
         self.status = status
 
+    is_whole = True
+
     async def more(self) -> bytes:
         await trio.lowlevel.checkpoint()
         return b""
