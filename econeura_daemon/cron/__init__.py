@@ -1,0 +1,6 @@
+"""Cron: schedules, jobs, and the ticks that they owe."""
+
+from econeura_daemon.cron.errors import ScheduleError
+from econeura_daemon.cron.expressions import DstFold, DstGap, Schedule
+
+__all__ = ["DstFold", "DstGap", "Schedule", "ScheduleError"]
