@@ -1,6 +1,7 @@
 """Schedules: what is due when, in which zone, and what becomes of hours that do not exist or come twice."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -13,11 +14,11 @@ from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.intervals import Interval
 from econeura_daemon.cron.wall_time import (
     LONGEST_FOLD,
-    local_at,
     offset_at,
     offsets_of,
     seconds_of,
     shift_between,
+    shown_at,
 )
 from econeura_daemon.cron.zones import zone_named
 
@@ -39,7 +40,6 @@ ALIASES = {
 _SEARCHED_YEARS = 50
 _LAST_INSTANT = 253_402_200_000
 """Seconds; a day before the end of what datetime can tell."""
-_SECOND = timedelta(seconds=1)
 
 
 @attrs.frozen
@@ -57,6 +57,9 @@ class Schedule:
     dst_gap: DstGap
     dst_fold: DstFold
     _ticks: Calendar | Interval
+    _last: list[tuple[int, int]] = attrs.field(factory=lambda: [(0, 0)], init=False, eq=False, repr=False)
+    """The last question and its answer, which holds for every instant between them: of many jobs with one schedule
+    the first one pays."""
 
     @staticmethod
     def parse(
@@ -80,29 +83,40 @@ class Schedule:
         instant = instant_ms // 1000
         if instant >= _LAST_INSTANT:
             return None
+        asked, answer = self._last[0]
+        if asked <= instant < answer:
+            return answer * 1000
         try:
             found = self._after(self._ticks, instant)
         except OverflowError:
             return None
-        return None if found is None else found * 1000
+        if found is None:
+            return None
+        self._last[0] = (instant, found)  # one store: threads see the old pair or the new one
+        return found * 1000
+
+    def ticks_after(self, instant_ms: int) -> Iterator[int]:
+        """Yield the ticks later than an instant, in order and without end unless there is one."""
+        tick = self.next_after(instant_ms)
+        while tick is not None:
+            yield tick
+            tick = self.next_after(tick)
 
     def _after(self, calendar: Calendar, instant: int) -> int | None:
         """Return the first tick later than ``instant``, both in seconds since the epoch."""
-        offset = offset_at(self.zone, instant)
-        local = local_at(instant + offset)
+        shown = shown_at(self.zone, instant)
         both = calendar.real_time or self.dst_fold == "twice"
-        before, after = offsets_of(self.zone, local)
-        if before > after == offset and not both:
+        if shown.again and not both:
             # The clocks were put back and show these times again: whatever is left of them has had its turn.
             shift = shift_between(self.zone, instant - LONGEST_FOLD, instant)
             found = self._first(calendar, calendar.from_(shift.ends), instant)
         else:
-            found = self._first(calendar, calendar.after(local), instant)
+            found = self._first(calendar, calendar.after(shown.local), instant)
         if not both:
             return found
-        # Before ``found`` the clocks may be put back behind ``local``, and times up to it come again.
+        # Before ``found`` the clocks may be put back, and times that have had a turn come again.
         until = instant + LONGEST_FOLD if found is None else min(found, instant + LONGEST_FOLD)
-        if offset_at(self.zone, until) >= offset:
+        if offset_at(self.zone, until) >= shown.offset:
             return found
         shift = shift_between(self.zone, instant, until)
         return self._first(calendar, calendar.from_(shift.starts), max(instant, shift.at - 1))

@@ -45,6 +45,25 @@ def seconds_of(local: datetime) -> int:
     return (local - _EPOCH) // _SECOND
 
 
+@attrs.frozen
+class Shown:
+    """What the clocks of a zone show at an instant."""
+
+    local: datetime
+    offset: int
+    """From UTC, in seconds."""
+    again: bool
+    """They show it for the second time."""
+
+
+def shown_at(zone: ZoneInfo, instant: int) -> Shown:
+    """Return what the clocks show."""
+    aware = datetime.fromtimestamp(instant, zone)
+    offset = aware.utcoffset()
+    assert offset is not None
+    return Shown(aware.replace(tzinfo=None, fold=0), offset // _SECOND, bool(aware.fold))
+
+
 def offset_at(zone: ZoneInfo, instant: int) -> int:
     """Return the zone's offset from UTC (seconds) at an instant."""
     offset = datetime.fromtimestamp(instant, zone).utcoffset()
@@ -58,7 +77,8 @@ def offsets_of(zone: ZoneInfo, local: datetime) -> tuple[int, int]:
     before, after = first.utcoffset(), first.replace(fold=1).utcoffset()
     assert before is not None
     assert after is not None
-    return before // _SECOND, after // _SECOND
+    offset = before // _SECOND
+    return offset, offset if before == after else after // _SECOND
 
 
 def shift_between(zone: ZoneInfo, low: int, high: int) -> Shift:
