@@ -43,7 +43,9 @@ class Field:
         checked = self._base(base)
         if not checked.replace("-", "").isdecimal() and checked != "*":
             self._fail(f"{shortened(base)!r} is one day, so it takes no step")
-        return f"{checked}/{step}"
+        first, _, last = checked.partition("-")
+        # Debian's 5-5/2 is 5; cronsim takes it for 5/2, which goes on to the end.
+        return first if first == last else f"{checked}/{step}"
 
     def _base(self, base: str) -> str:
         if base == "*":
@@ -68,13 +70,13 @@ class Field:
         first, _, last = base.partition("-")
         low, high = self._number(first), self._number(last)
         if high < low:
-            # SAT-SUN: Sunday is 0 by its name, and 7 as the end of a range.
-            self._fail(f"{base} goes backwards; write {low}-{self.high},{self._up_to(high)}")
+            self._fail(f"{shortened(base)} goes backwards; write {self._forwards(low, high)}")
         return f"{low}-{high}"
 
-    def _up_to(self, high: int) -> str:
-        start = 1 if self is DAY_OF_WEEK and high else self.low  # 7 has named Sunday already
-        return f"{start}-{high}" if start < high else f"{high}"
+    def _forwards(self, low: int, high: int) -> str:
+        first = self.low + (self is DAY_OF_WEEK)  # where 7 is Sunday already
+        ranges = [(low, self.high), (first, high)] if high >= first else [(low, self.high)]
+        return ",".join(f"{start}-{end}" if start < end else f"{start}" for start, end in ranges)
 
     def _number(self, text: str) -> int:
         if _NUMBER.fullmatch(text):
