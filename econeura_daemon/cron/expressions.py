@@ -149,6 +149,10 @@ def _parsed(text: str, zone: str, dst_gap: DstGap, dst_fold: DstFold) -> Schedul
 def _ticks_of(text: str) -> Calendar | Interval:
     if not text:
         raise ScheduleError("expression", "expected five fields such as '0 3 * * *', or @daily, or @every 5m")
+    if "TZ=" in text:
+        raise ScheduleError(
+            "expression", f"{text.split(maxsplit=1)[0][:60]!r}: the time zone is a setting of its own"
+        )
     if not text.startswith("@"):
         return calendar_of(text)
     alias, _, rest = text.partition(" ")
