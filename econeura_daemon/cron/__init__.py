@@ -2,5 +2,6 @@
 
 from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.expressions import DstFold, DstGap, Schedule
+from econeura_daemon.cron.remarks import Upcoming, upcoming
 
-__all__ = ["DstFold", "DstGap", "Schedule", "ScheduleError"]
+__all__ = ["DstFold", "DstGap", "Schedule", "ScheduleError", "Upcoming", "upcoming"]

@@ -73,6 +73,11 @@ class Schedule:
             raise ScheduleError("expression", f"it has {len(text)} characters, at most {LONGEST} are read")
         return _parsed(" ".join(text.split()), zone, dst_gap, dst_fold)
 
+    @property
+    def calendar(self) -> Calendar | None:
+        """The local times of the expression; None for ``@every``, which knows no clocks."""
+        return self._ticks if isinstance(self._ticks, Calendar) else None
+
     def next_after(self, instant_ms: int) -> int | None:
         """Return the first tick later than an instant, both in milliseconds since the epoch (UTC).
 

@@ -80,6 +80,7 @@ def test_every_command_of_the_contract_is_there():
         "serve",
         "config check",
         "config show",
+        "cron next",
         "events send",
         "events list",
         "events tail",
