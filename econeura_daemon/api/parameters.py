@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from econeura_daemon.api.queries import MAX_LOG_CURSOR, Parameter, choice_of, instant, integer
 from econeura_daemon.core.phrases import shortened
+from econeura_daemon.cron.model import RunStatus
 from econeura_daemon.events import pattern_flaw
 from econeura_daemon.events.model import type_flaw
 from econeura_daemon.registry.model import Status
@@ -22,6 +23,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _METHOD = re.compile(r"[A-Z]{1,16}")
 
 _one_status = choice_of(*(status.value for status in DeliveryStatus))
+_one_run_status = choice_of(*(status.value for status in RunStatus))
 _one_service_status = choice_of(*(status.value for status in Status))
 
 
@@ -54,6 +56,10 @@ def _id(text: str) -> str:
 
 def _status(text: str) -> DeliveryStatus:
     return DeliveryStatus(_one_status(text))
+
+
+def _run_status(text: str) -> RunStatus:
+    return RunStatus(_one_run_status(text))
 
 
 def _wait(text: str) -> float:
@@ -156,4 +162,11 @@ DESCRIPTION: Parameter[str | None] = Parameter(
 )
 METHOD: Parameter[str | None] = Parameter(
     name="method", read=_method, default=None, schema=_TEXT, doc="Only with this method."
+)
+RUN_STATUS: Parameter[RunStatus | None] = Parameter(
+    name="status",
+    read=_run_status,
+    default=None,
+    schema={"type": "string", "enum": [status.value for status in RunStatus]},
+    doc="Only runs in this state.",
 )

@@ -11,7 +11,9 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 
 from econeura_daemon.core.instances import CheckKind
+from econeura_daemon.core.jobs import DstFold, DstGap, Misfire, Overlap
 from econeura_daemon.core.structuring import Unset, key_of
+from econeura_daemon.cron.model import RunStatus, RunTrigger
 from econeura_daemon.probes.model import Outcome
 from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
@@ -209,6 +211,61 @@ COMPONENTS: Mapping[str, Schema] = {
         error=nullable(STRING),
         responseHeaders=nullable(STRINGS),
         responseBody=nullable(STRING),
+    ),
+    "Job": obj(
+        id=STRING,
+        name=STRING,
+        schedule=STRING,
+        timeZone=STRING,
+        enabled=BOOLEAN,
+        action=ANY_OBJECT,
+        overlap=values_of(Overlap),
+        misfire=values_of(Misfire),
+        misfireWindowMs=MS,
+        jitterMs=MS,
+        timeoutMs=MS,
+        retries=COUNT,
+        dstGap=values_of(DstGap),
+        dstFold=values_of(DstFold),
+        pauseAfterFailures=nullable(COUNT),
+        declared=BOOLEAN,
+        disabledReason=nullable(STRING),
+        runCount=COUNT,
+        errorCount=COUNT,
+        missedCount=COUNT,
+        skippedCount=COUNT,
+        lateCount=COUNT,
+        lastRun=nullable(INSTANT),
+        lastStatus=nullable(values_of(RunStatus)),
+        nextRun=nullable(INSTANT),
+        nextRuns=listed(INSTANT),
+        createdAt=INSTANT,
+        updatedAt=INSTANT,
+    ),
+    "Run": obj(
+        id=STRING,
+        jobId=STRING,
+        trigger=values_of(RunTrigger),
+        scheduledFor=INSTANT,
+        startedAt=nullable(INSTANT),
+        finishedAt=nullable(INSTANT),
+        status=values_of(RunStatus),
+        attempt=COUNT,
+        output=nullable(STRING),
+        error=nullable(STRING),
+    ),
+    "CronStats": obj(
+        totalJobs=COUNT,
+        enabledJobs=COUNT,
+        declaredJobs=COUNT,
+        runningRuns=COUNT,
+        queuedRuns=COUNT,
+        runCount=COUNT,
+        errorCount=COUNT,
+        missedCount=COUNT,
+        skippedCount=COUNT,
+        lateCount=COUNT,
+        nextRun=nullable(INSTANT),
     ),
     "Problem": {
         **obj(

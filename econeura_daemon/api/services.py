@@ -13,6 +13,7 @@ from econeura_daemon.client import Mesh
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import SwitchedOffError
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.cron import Jobs
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.probes import Prober
 from econeura_daemon.registry import Registry
@@ -44,6 +45,7 @@ class Services:
     publisher: Publisher
     subscriptions: Subscriptions
     deliveries: Deliveries
+    jobs: Jobs
     discovery: "Discovery | None"
     """None: switched off."""
     health: HealthBoard

@@ -14,6 +14,7 @@ from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.faults import NO_FAULTS, FaultSettings
 from econeura_daemon.core.hosts import ascii_host, literal_address
 from econeura_daemon.core.instances import ID, OWN_ID, InstanceBody, check_host, check_slug, check_type
+from econeura_daemon.core.jobs import JobBody, check_job_id
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
@@ -289,6 +290,52 @@ def _check_services(_instance: object, _field: object, value: tuple[ServiceSetti
 
 
 @attrs.frozen(kw_only=True)
+class CronJobSettings(JobBody):
+    """A cron job that the configuration declares."""
+
+    id: str | None = attrs.field(default=None, validator=optional(check_job_id))
+
+    @property
+    def key(self) -> str:
+        """Its id, the same from start to start also where none is given: made of its name."""
+        return self.id or re.sub(r"[^a-z0-9_.]+", "-", self.name.lower()).strip("-._")[:64]
+
+
+def _check_jobs(_instance: object, _field: object, value: tuple[CronJobSettings, ...]) -> None:
+    seen: dict[str, int] = {}
+    flaws = []
+    for index, job in enumerate(value):
+        if not job.key:
+            flaws.append(Flaw(f"$[{index}].id", f"an id is needed: none can be made of {job.name!r}"))
+        elif job.key in seen:
+            origin = "" if job.id else " (made of its name)"
+            flaws.append(
+                Flaw(f"$[{index}].id", f"the id {job.key!r}{origin} is that of jobs[{seen[job.key]}] already")
+            )
+        seen.setdefault(job.key, index)
+    if flaws:
+        raise InvalidInputError(flaws)
+
+
+@attrs.frozen(kw_only=True)
+class CronSettings:
+    """Cron."""
+
+    enabled: bool = True
+    """Whether this daemon runs what is due; its API is there all the same."""
+    max_running: int = attrs.field(default=64, validator=between(1, 10_000))
+    """Runs under way at once, over all jobs."""
+    lease_ms: int = attrs.field(default=30 * SECOND, validator=between(2 * SECOND, HOUR))
+    """PostgreSQL: how long a daemon that fell silent keeps its runs."""
+    keep_runs: int = attrs.field(default=200, validator=between(1, 1_000_000))
+    """Of one job, about so many runs are kept in its history."""
+    history_ms: int = attrs.field(default=30 * DAY, validator=between(MINUTE, 3650 * DAY))
+    """How long a run is kept in it at most."""
+    jobs: tuple[CronJobSettings, ...] = attrs.field(default=(), validator=_check_jobs)
+    """Declared jobs: only a file can say them."""
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -301,6 +348,7 @@ class Settings:
     discovery: DiscoverySettings = DiscoverySettings()
     mesh: dict[str, MeshSettings] = attrs.field(factory=dict, validator=_check_mesh)
     workers: WorkersSettings = WorkersSettings()
+    cron: CronSettings = CronSettings()
     services: tuple[ServiceSettings, ...] = attrs.field(default=(), validator=_check_services)
     """Static services: only a file can say them."""
 

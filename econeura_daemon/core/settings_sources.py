@@ -32,7 +32,7 @@ from econeura_daemon.core.settings_layers import (
     secret_file_variables,
     toml_layer,
 )
-from econeura_daemon.core.settings_tree import flatten, service_name
+from econeura_daemon.core.settings_tree import flatten, job_name, service_name
 from econeura_daemon.core.structuring import structure_settings
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -166,8 +166,12 @@ def _origins(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
     origins = {
         service_name(service): file.origin_of(f"$.services[{index}]") or ""
         for index, service in enumerate(settings.services)
+    } | {
+        job_name(job): file.origin_of(f"$.cron.jobs[{index}]") or ""
+        for index, job in enumerate(settings.cron.jobs)
     }
-    for name in flatten(attrs.evolve(settings, services=())):
+    without_lists = attrs.evolve(settings, services=(), cron=attrs.evolve(settings.cron, jobs=()))
+    for name in flatten(without_lists):
         path = name.split(".")
         places = [path, ["mesh", "default", *path[2:]]] if path[0] == "mesh" else [path]
         for place, layer in itertools.product(places, reversed(layers)):

@@ -7,12 +7,15 @@ from typing import Any, get_args
 
 import attrs
 
-from econeura_daemon.core.settings import MeshSettings, ServiceSettings, Settings
+from econeura_daemon.core.settings import CronJobSettings, MeshSettings, ServiceSettings, Settings
 
 ANY_TYPE = "*"
 """Stands in a path for the service type: ``mesh.*.retries``."""
 
-NEEDS_RESTART = ("daemon.", "http.", "storage.", "auth.", "discovery.", "webhooks.lease_ms", "log.access")
+NEEDS_RESTART = (
+    "daemon.", "http.", "storage.", "auth.", "discovery.", "webhooks.lease_ms", "log.access",
+    "cron.enabled", "cron.lease_ms",
+)  # fmt: skip
 """What a running daemon has built itself upon; everything else takes effect on SIGHUP."""
 
 
@@ -73,7 +76,7 @@ def _settings_of(cls: type, above: tuple[str, ...]) -> Iterator[Setting]:
     attrs.resolve_types(cls)
     for field in attrs.fields(cls):
         path = (*above, field.name)
-        if field.name == "services" and not above:
+        if path in {("services",), ("cron", "jobs")}:
             continue  # a list of tables, which no variable can hold
         if field.name == "mesh" and not above:
             yield from _settings_of(MeshSettings, (*path, ANY_TYPE))
@@ -86,7 +89,7 @@ def _settings_of(cls: type, above: tuple[str, ...]) -> Iterator[Setting]:
 def flatten(settings: Settings) -> dict[str, Any]:
     """Return the value of each setting by its name; for the mesh one entry a type that has a section.
 
-    A static service is one entry, ``services.<id>``.
+    A static service is one entry, ``services.<id>``, and a declared job ``cron.jobs.<id>``.
     """
     return dict(_values_of(settings, ""))
 
@@ -102,6 +105,8 @@ def _values_of(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
                 yield from _values_of(section, f"mesh.{service_type}.")
         elif name == "services":
             yield from ((service_name(service), service) for service in value)
+        elif name == "cron.jobs":
+            yield from ((job_name(job), job) for job in value)
         else:
             yield name, value
 
@@ -109,6 +114,11 @@ def _values_of(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 def service_name(service: ServiceSettings) -> str:
     """Return how a static service is called among the settings."""
     return f"services.{service.key}"
+
+
+def job_name(job: CronJobSettings) -> str:
+    """Return how a declared job is called among the settings."""
+    return f"cron.jobs.{job.key}"
 
 
 def shown(name: str, value: Any) -> str | float | bool | list[str] | None:
@@ -122,6 +132,9 @@ def shown(name: str, value: Any) -> str | float | bool | list[str] | None:
         host = f"[{value.host}]" if ":" in value.host else value.host
         where = f"{value.type} at {value.scheme}://{host}:{value.port}"
         return f"{where}, each address of it" if value.resolve else where
+    if isinstance(value, CronJobSettings):
+        off = "" if value.enabled else ", disabled"
+        return f"{value.action.kind.value} at {value.schedule} ({value.time_zone}){off}"
     if isinstance(value, tuple):
         return [str(item) for item in value]
     plain: str | float | bool | None = value

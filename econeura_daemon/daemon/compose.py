@@ -1,6 +1,6 @@
 """The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
 
-    state directory → store → events → webhooks dispatcher → registry → client → prober → watchdog → http
+    state directory → store → events → webhooks dispatcher → registry → client → prober → ticker → watchdog → http
 
 The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
 `Observer`) meets here and nowhere else.
@@ -19,6 +19,7 @@ import trio
 from econeura_daemon.api import Services, create_app, find_passage, hot_routes, scope_of
 from econeura_daemon.core.clock import Clock, ForwardClock
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.daemon.crons import open_crons
 from econeura_daemon.daemon.discovery import open_discovery, open_itself
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
 from econeura_daemon.daemon.loops import Loops, open_loop
@@ -119,6 +120,20 @@ async def open_daemon(
                     loops=loops,
                     drain=drain,
                 ) as discovery,
+                open_crons(
+                    settings=settings,
+                    clock=clock,
+                    rng=rng,
+                    state=state,
+                    store=store,
+                    events=webhooks.events,
+                    discovery=discovery,
+                    reloader=webhooks.reloader,
+                    metrics=metrics,
+                    health=health,
+                    loops=loops,
+                    drain=drain,
+                ) as cron,
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 services = Services(
@@ -130,6 +145,7 @@ async def open_daemon(
                     publisher=Publisher(store, webhooks.events, clock, rng),
                     subscriptions=webhooks.subscriptions,
                     deliveries=deliveries,
+                    jobs=cron.jobs,
                     discovery=discovery,
                     health=health,
                     metrics=metrics,

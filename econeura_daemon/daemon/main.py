@@ -14,6 +14,7 @@ from econeura_daemon.core.errors import EconeuraError, SettingsError, StateDirec
 from econeura_daemon.core.randomness import BufferedSystemRandom
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_sources import load_settings
+from econeura_daemon.cron import check_declared
 from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.daemon.compose import Daemon, open_daemon
 from econeura_daemon.daemon.drain import Drain
@@ -38,6 +39,7 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
     surroundings = os.environ if environ is None else environ
     try:
         settings = load_settings(config, surroundings).settings
+        check_declared(settings.cron.jobs)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIGURATION
@@ -118,6 +120,7 @@ async def _process(
         notifier.reloading()
         try:
             new = (await trio.to_thread.run_sync(load_settings, config, environ)).settings
+            check_declared(new.cron.jobs)
         except SettingsError as error:
             log.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the user's mistake, not ours
         else:

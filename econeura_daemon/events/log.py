@@ -85,6 +85,15 @@ class EventLog:
             for event in events
         ]
 
+    @staticmethod
+    def hold(connection: Connection) -> None:
+        """Take the log's lock now: for a work that locks rows of its own and appends afterwards.
+
+        Works of several daemons are joined in transactions; if some took rows first and some the log, they could
+        wait for each other.
+        """
+        sql.hold(connection)
+
     async def get(self, event_id: str) -> StoredEvent:
         """Return the event. Raises `NotFoundError`."""
         found = await self._store.read(lambda connection: sql.get(connection, event_id))

@@ -36,7 +36,7 @@ def insert(connection: Connection, events: Sequence[Event]) -> list[Event]:
 
     The lock makes cursors grow in the order of the commits: a reader never sees a gap that fills later.
     """
-    connection.lock("events")
+    hold(connection)
     written: list[Event] = []
     rows: list[tuple[Any, ...]] = []
     for event in events:
@@ -50,6 +50,11 @@ def insert(connection: Connection, events: Sequence[Event]) -> list[Event]:
         written.append(event)
     _write(connection, rows)
     return written
+
+
+def hold(connection: Connection) -> None:
+    """Hold the log until the transaction ends: nobody else appends meanwhile."""
+    connection.lock("events")
 
 
 def _write(connection: Connection, rows: list[tuple[Any, ...]]) -> None:

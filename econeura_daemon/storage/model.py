@@ -20,6 +20,20 @@ can help it.
 
 
 @attrs.frozen
+class Claimant:
+    """Who claims: this run of this daemon; ``lease_ms`` None where claims do not lapse by time (SQLite)."""
+
+    daemon_id: str
+    run_id: str
+    lease_ms: int | None
+
+    @property
+    def mark(self) -> str:
+        """What a claim carries."""
+        return f"{self.daemon_id}/{self.run_id}"
+
+
+@attrs.frozen
 class StoreStatistics:
     """How the store is doing, for health and metrics."""
 

@@ -187,3 +187,86 @@ instances = sa.Table(
 """Instances of services, each in the registry of one daemon. ``registration`` and ``endpoints`` are JSON;
 ``generation`` is the registry's index when it was registered. Leases are kept in memory; that one ran out stands
 here."""
+
+cron_jobs = sa.Table(
+    "cron_jobs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("declared_by", sa.Text),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("updated_at", _Instant, nullable=False),
+    sa.Column("counts_from", _Instant, nullable=False),
+    sa.Column("last_scheduled_at", _Instant),
+    sa.Column("next_at", _Instant),
+    sa.Column("due_at", _Instant),
+    sa.Column("disabled_reason", sa.Text),
+    sa.Column("failures_in_row", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("run_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("error_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("missed_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("skipped_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("late_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("last_run_at", _Instant),
+    sa.Column("last_status", sa.Text),
+    sa.Index(
+        "cron_jobs_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""Cron's jobs. ``definition`` is JSON; ``declared_by`` is the daemon whose configuration declares it. Ticks before
+``counts_from`` (creation, enabling, an edit) are nobody's; ``next_at`` is the next tick, ``due_at`` the same with the
+job's jitter, both NULL while it is disabled."""
+
+cron_runs = sa.Table(
+    "cron_runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("scheduled_for", _Instant, nullable=False),
+    sa.Column("trigger", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("start_after", _Instant),
+    sa.Column("started_at", _Instant),
+    sa.Column("finished_at", _Instant),
+    sa.Column("output", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("lease_until", _Instant),
+    sa.Index(
+        "cron_runs_tick",
+        "job_id",
+        "scheduled_for",
+        unique=True,
+        sqlite_where=sa.text("\"trigger\" = 'scheduled'"),
+        postgresql_where=sa.text("\"trigger\" = 'scheduled'"),
+    ),
+    sa.Index("cron_runs_job", "job_id", "id"),
+    sa.Index(
+        "cron_runs_waiting",
+        "start_after",
+        sqlite_where=sa.text("start_after IS NOT NULL"),
+        postgresql_where=sa.text("start_after IS NOT NULL"),
+    ),
+    sa.Index(
+        "cron_runs_claimed",
+        "claimed_by",
+        sqlite_where=sa.text("claimed_by IS NOT NULL"),
+        postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    ),
+    sa.Index(
+        "cron_runs_open",
+        "job_id",
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""One row a run, made in the transaction that advances the job past the tick. ``start_after``: from when on whoever has
+room may claim it; an open run without it and without claim waits for the job's run before it. ``claimed_by`` and
+``lease_until`` are as those of deliveries."""

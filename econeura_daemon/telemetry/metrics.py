@@ -96,6 +96,13 @@ class Metrics:
             "mesh_request_seconds", "From a call's beginning to the head of its answer", QUICK, ("type",)
         )
 
+        self.cron_runs = self._counter("cron_runs", "Runs of jobs that came to an end", ("outcome",))
+        self.cron_lateness_seconds = self._histogram(
+            "cron_lateness_seconds",
+            "From the instant at which ticks were due to the look that took them",
+            QUICK,
+        )
+
         self.store_commit_seconds = self._histogram(
             "store_commit_seconds", "One group, from its first work to the end of its commit", QUICK
         )

@@ -1,5 +1,6 @@
 """Webhooks: an event is owed to whoever subscribed, signed, delivered at least once, every attempt recorded."""
 
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
 from econeura_daemon.webhooks.deliveries import Deliveries
 from econeura_daemon.webhooks.dispatcher import Dispatcher
@@ -8,7 +9,6 @@ from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.recorder import Recorder
-from econeura_daemon.webhooks.store.claims import Claimant
 from econeura_daemon.webhooks.subscriptions import Subscriptions, subscription_json
 
 __all__ = [

@@ -22,13 +22,13 @@ from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, Outgoing, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.recorder import Ending, Recorder
 from econeura_daemon.webhooks.schedule import Step
 from econeura_daemon.webhooks.store import claims
-from econeura_daemon.webhooks.store.claims import Claimant
 from econeura_daemon.webhooks.task_pool import TaskPool
 
 log = logging.getLogger(__name__)

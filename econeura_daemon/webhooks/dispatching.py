@@ -10,12 +10,12 @@ import trio
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.storage import Store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.dispatcher import CLOSING_SECONDS, Dispatcher, Observer, Send
 from econeura_daemon.webhooks.fan_out import SubscriptionFanOut
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.recorder import Recorder
-from econeura_daemon.webhooks.store.claims import Claimant
 from econeura_daemon.webhooks.upkeep import Upkeep
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,12 @@ from econeura_daemon.core.clock import to_ms
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, TooManyDeliveriesError, candidates
 from econeura_daemon.storage import Connection
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import Outgoing, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.store import claims, subscriptions
-from econeura_daemon.webhooks.store.claims import Birth, Claimant
+from econeura_daemon.webhooks.store.claims import Birth
 
 MAX_CACHED_BYTES = 128 * 1024 * 1024
 """Of what is remembered: some 100,000 subscriptions. Beyond it all is forgotten, and read again on the way."""

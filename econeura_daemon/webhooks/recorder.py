@@ -13,12 +13,12 @@ from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, EventLog
 from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.lanes import Lanes
 from econeura_daemon.webhooks.model import AttemptOutcome, DeliveryStatus, Outgoing
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.schedule import Delivered, Failed, RetryAt, Step, next_step
 from econeura_daemon.webhooks.store import claims, subscriptions
-from econeura_daemon.webhooks.store.claims import Claimant
 
 log = logging.getLogger(__name__)
 

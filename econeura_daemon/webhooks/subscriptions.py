@@ -14,13 +14,13 @@ from econeura_daemon.core.errors import NotFoundError, StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.commands import CreateSubscription, SubscriptionBody
 from econeura_daemon.webhooks.model import RetryPolicy, Secret, Subscription
 from econeura_daemon.webhooks.policies import Policies
 from econeura_daemon.webhooks.signing import new_secret
 from econeura_daemon.webhooks.store import claims, recovery
 from econeura_daemon.webhooks.store import subscriptions as sql
-from econeura_daemon.webhooks.store.claims import Claimant
 from econeura_daemon.wire import EgressGuard, check_url
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import trio
 from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.storage import Store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.dispatcher import Dispatcher
 from econeura_daemon.webhooks.store import claims, recovery
-from econeura_daemon.webhooks.store.claims import Claimant
 
 log = logging.getLogger(__name__)
 

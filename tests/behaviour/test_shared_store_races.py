@@ -9,10 +9,10 @@ import trio
 from econeura_daemon.core.clock import SystemClock
 from econeura_daemon.core.settings import StorageSettings, WebhookSettings
 from econeura_daemon.storage import open_store
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.fan_out import Matcher
 from econeura_daemon.webhooks.model import DeliveryStatus, Secret, Subscription
 from econeura_daemon.webhooks.store import claims, recovery, subscriptions
-from econeura_daemon.webhooks.store.claims import Claimant
 from tests.support.inline_store import open_inline_store
 from tests.support.rig import answered, open_rig
 from tests.support.waiting import until

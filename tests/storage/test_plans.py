@@ -7,8 +7,8 @@ just the same in every test of results.
 import pytest
 import sqlalchemy as sa
 
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.store import queries, recovery, statements, subscriptions
-from econeura_daemon.webhooks.store.claims import Claimant
 from tests.support.inline_store import open_inline_store
 
 ME = Claimant("dmn_1", "run_1", None)

@@ -11,6 +11,7 @@ import trio
 from econeura_daemon.api import Discovery, Services, create_app, find_passage, hot_routes, scope_of
 from econeura_daemon.client import open_client
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
+from econeura_daemon.cron import Jobs, Reports
 from econeura_daemon.events import EventLog, Publisher
 from econeura_daemon.probes import Outcome, ProbeResult, open_prober
 from econeura_daemon.registry import open_registry
@@ -127,6 +128,7 @@ async def open_world(
                 store=store, policies=policies, claimant=claimant, clock=clock, rng=rng
             ),
             deliveries=Deliveries(store),
+            jobs=Jobs(store=store, reports=Reports(log, rng), claimant=claimant, clock=clock, rng=rng),
             discovery=Discovery(registry=registry, prober=prober, mesh=calling.mesh)
             if settings.discovery.enabled
             else None,

@@ -1,6 +1,7 @@
 """One file of routes a feature; each route is a few lines."""
 
 from econeura_daemon.api.routes import (
+    cron,
     deliveries,
     events,
     mesh_faults,
@@ -18,6 +19,7 @@ GROUPS = [
     stream.routes,
     subscriptions.routes,
     deliveries.routes,
+    cron.routes,
 ]
 
 HOT = {**events.HOT, **services.HOT}

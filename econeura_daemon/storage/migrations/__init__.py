@@ -12,7 +12,7 @@ import attrs
 
 from econeura_daemon.core.errors import StoreTooNewError, StoreUnavailableError
 from econeura_daemon.storage.dialect import BEGIN_ALONE, SQLITE, TABLES, WORDS
-from econeura_daemon.storage.migrations import m0001_events_and_webhooks, m0002_registry
+from econeura_daemon.storage.migrations import m0001_events_and_webhooks, m0002_registry, m0003_cron
 
 Execute = Callable[[str], Sequence[tuple[Any, ...]]]
 """Runs one statement outside any transaction of its own and returns its rows, if any."""
@@ -36,6 +36,7 @@ class Migration:
 MIGRATIONS = (
     Migration(1, "events and webhooks", m0001_events_and_webhooks.STATEMENTS),
     Migration(2, "registry", m0002_registry.STATEMENTS),
+    Migration(3, "cron", m0003_cron.STATEMENTS),
 )
 
 NEWEST = MIGRATIONS[-1].version

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.storage import Connection, tables
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.model import (
     AttemptOutcome,
     AttemptStatus,
@@ -27,20 +28,6 @@ _deliveries = tables.deliveries
 _attempts = tables.attempts
 
 _log = logging.getLogger(__name__)
-
-
-@attrs.frozen
-class Claimant:
-    """Who claims: this run of this daemon; ``lease_ms`` None where claims do not lapse by time (SQLite)."""
-
-    daemon_id: str
-    run_id: str
-    lease_ms: int | None
-
-    @property
-    def mark(self) -> str:
-        """What a claim carries."""
-        return f"{self.daemon_id}/{self.run_id}"
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from econeura_daemon.storage import Connection, tables
 from econeura_daemon.storage.dialect import now_ms, skip_locked
+from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Subscription
 from econeura_daemon.webhooks.store import claims, subscriptions
 from econeura_daemon.webhooks.store import statements as hot
@@ -19,13 +20,13 @@ BATCH = 500
 UNKNOWN_ERROR = "the daemon stopped between the send and the record: whether the receiver got it is unknown"
 
 
-def claimed(connection: Connection, claimant: claims.Claimant) -> list[str]:
+def claimed(connection: Connection, claimant: Claimant) -> list[str]:
     """Return the deliveries that this run has claimed."""
     mine = sa.select(_deliveries.c.id).where(hot.delivering, _deliveries.c.claimed_by == claimant.mark)
     return list(connection.execute(mine).scalars())
 
 
-def recover(connection: Connection, now: int, claimant: claims.Claimant) -> list[str]:
+def recover(connection: Connection, now: int, claimant: Claimant) -> list[str]:
     """Free what died with its claimant; return the subscriptions concerned.
 
     Claims of earlier runs of this daemon are dead (the lock on the state directory says so), those of other
@@ -45,7 +46,7 @@ def recover(connection: Connection, now: int, claimant: claims.Claimant) -> list
     return sorted({row.subscription_id for row in found})
 
 
-def free(connection: Connection, ids: Sequence[str], now: int, claimant: claims.Claimant) -> None:
+def free(connection: Connection, ids: Sequence[str], now: int, claimant: Claimant) -> None:
     """Free claims whose claimant is gone: the attempt under way shows as unknown and counts; due at once.
 
     An attempt that was the last has one more after it: nothing that was accepted goes unsent. If that one dies
@@ -78,7 +79,7 @@ def _attempts_unknown(connection: Connection, delivery_ids: Sequence[str]) -> No
     )
 
 
-def cancel_some(connection: Connection, subscription_id: str, most: int, claimant: claims.Claimant) -> int:
+def cancel_some(connection: Connection, subscription_id: str, most: int, claimant: Claimant) -> int:
     """Cancel what is under way for a subscription, and up to ``most`` of what waits; return how many were.
 
     Attempts under way show as unknown until they end, if they do.

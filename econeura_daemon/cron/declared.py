@@ -1,0 +1,125 @@
+"""Jobs that the configuration declares: the store has them as the file says.
+
+Each daemon owns what its own file declares. Where several share a store the first that declares a job owns it; a file
+that does not name a job takes it away only from the daemon that owned it.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from econeura_daemon.core.clock import Clock, to_ms
+from econeura_daemon.core.errors import Flaw, SettingsError, StoreError
+from econeura_daemon.core.jobs import JobBody
+from econeura_daemon.core.settings import CronJobSettings
+from econeura_daemon.cron.commands import schedule_flaws
+from econeura_daemon.cron.jobs import changed, new_job
+from econeura_daemon.cron.model import Job
+from econeura_daemon.cron.reports import Reports
+from econeura_daemon.cron.store import jobs as sql
+from econeura_daemon.cron.store.instants import present
+from econeura_daemon.cron.ticker import TOPIC
+from econeura_daemon.storage import Connection, Store
+from econeura_daemon.storage.model import Claimant
+
+PAUSE = 5.0
+"""Seconds after which a store that refused is asked again."""
+
+_log = logging.getLogger(__name__)
+
+
+def check_declared(jobs: Sequence[CronJobSettings]) -> None:
+    """Return if every schedule can be read. Raises `SettingsError` with every flaw."""
+    flaws = [
+        Flaw(f"$.cron.jobs[{index}]{flaw.path[1:]}", flaw.message)
+        for index, job in enumerate(jobs)
+        for flaw in schedule_flaws(job)
+    ]
+    if flaws:
+        raise SettingsError(flaws, "The configuration's jobs do not fit")
+
+
+class Declared:
+    """Keeps the store as the configuration says."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        reports: Reports,
+        claimant: Claimant,
+        clock: Clock,
+        jobs: Sequence[CronJobSettings],
+    ) -> None:
+        self._store = store
+        self._reports = reports
+        self._claimant = claimant
+        self._clock = clock
+        self._jobs = tuple(jobs)
+        self._changed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Declared: {len(self._jobs)} jobs>"
+
+    def use(self, jobs: Sequence[CronJobSettings]) -> None:
+        """Let the configuration be another one from now on."""
+        if tuple(jobs) != self._jobs:
+            self._jobs = tuple(jobs)
+            self._changed.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        """Declare, for ever; it has started once all is in the store. Raises `StoreError` if that does not succeed."""
+        await self.declare()
+        task_status.started()
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            try:
+                await self.declare()
+            except StoreError as error:
+                _log.warning("the jobs of the configuration could not be stored: %s", error)
+                await trio.sleep(PAUSE)
+                self._changed.set()
+
+    async def declare(self) -> None:
+        """Write what is new or another one, and delete what the configuration does not name any more."""
+        wanted = {job.key: _body_of(job) for job in self._jobs}
+        now = to_ms(self._clock.now())
+        taken = await self._store.transact(partial(self._declare, wanted=wanted, now=now))
+        if taken:
+            _log.warning(
+                "the configuration declares jobs that were made through the API: %s", ", ".join(taken)
+            )
+
+    def _declare(self, connection: Connection, *, wanted: dict[str, JobBody], now: int) -> list[str]:
+        """Return the jobs that were not declared before."""
+        self._reports.hold(connection)
+        now = present(connection, self._claimant, now)
+        taken = []
+        new: list[Job] = []
+        for job_id, body in wanted.items():
+            job = sql.get_for_update(connection, job_id)
+            if job is None:
+                new.append(new_job(job_id, body, now, self._claimant.daemon_id))
+                continue
+            if job.declared_by is None:
+                taken.append(job_id)
+            after = changed(job, body, now)
+            if after != job or job.declared_by is None:
+                sql.replace(
+                    connection, attrs.evolve(after, declared_by=job.declared_by or self._claimant.daemon_id)
+                )
+        sql.insert(connection, new)
+        for job in sql.declared(connection):
+            if job.declared_by == self._claimant.daemon_id and job.id not in wanted:
+                sql.delete(connection, job.id)
+        connection.announce(TOPIC)
+        return taken
+
+
+def _body_of(job: CronJobSettings) -> JobBody:
+    return JobBody(**{name: getattr(job, name) for name in attrs.fields_dict(JobBody)})

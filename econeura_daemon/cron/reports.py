@@ -1,0 +1,63 @@
+"""What cron appends to the event log: what its jobs publish, and how their runs ended."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+from econeura_daemon.core.clock import from_ms
+from econeura_daemon.core.ids import new_id
+from econeura_daemon.core.jobs import ActionBody
+from econeura_daemon.cron.model import Run, RunStatus
+from econeura_daemon.events import Event, EventLog
+from econeura_daemon.storage import Connection
+
+SOURCE = "econeura-daemon"
+ACTION_SOURCE = "cron"
+
+_TYPES = {
+    RunStatus.SUCCEEDED: "cron.run_succeeded",
+    RunStatus.FAILED: "cron.run_failed",
+    RunStatus.TIMED_OUT: "cron.run_failed",
+    RunStatus.UNKNOWN: "cron.run_failed",
+    RunStatus.MISSED: "cron.run_missed",
+}
+
+
+class Reports:
+    """Appends in the transaction of whoever calls."""
+
+    def __init__(
+        self, events: EventLog, rng: Random, counted: Callable[[RunStatus], None] = lambda _status: None
+    ) -> None:
+        """``counted`` is called on the event loop for each run that was committed as ended."""
+        self._events = events
+        self._rng = rng
+        self._counted = counted
+
+    def hold(self, connection: Connection) -> None:
+        """Begin a transaction that will touch jobs: whoever touches them takes the event log first."""
+        self._events.hold(connection)
+
+    def publish(self, connection: Connection, action: ActionBody, now: int) -> None:
+        """Append what an action of the kind ``event`` publishes; ``now`` in milliseconds since the epoch."""
+        assert action.type is not None, "an event has a type"
+        event = self._event(action.type, action.data or {}, now, ACTION_SOURCE)
+        self._events.append(connection, event)
+
+    def ended(self, connection: Connection, runs: Sequence[tuple[Run, str]], now: int) -> None:
+        """Append how runs ended; of each, the run and its job's name."""
+        told = [
+            self._event(_TYPES[run.status], run.to_event(name), now, SOURCE)
+            for run, name in runs
+            if run.status in _TYPES
+        ]
+        if told:
+            self._events.append_all(connection, told)
+        for run, _ in runs:
+            connection.after_commit(partial(self._counted, run.status))
+
+    def _event(self, event_type: str, data: dict[str, object], now: int, source: str) -> Event:
+        instant = from_ms(now)
+        return Event.make(
+            id=new_id("evt", instant, self._rng), type=event_type, data=data, source=source, now=instant
+        )
