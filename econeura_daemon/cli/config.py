@@ -27,7 +27,15 @@ def config_option(command: Command) -> Command:
 
 def read_settings(config_file: str | None) -> Settings:
     """Read the settings as `serve` does. Raises `SettingsError`."""
-    return load_settings(config_file, os.environ).settings
+    return _read(config_file).settings
+
+
+def _read(config_file: str | None) -> Effective:
+    from econeura_daemon.cron import check_declared
+
+    found = load_settings(config_file, os.environ)
+    check_declared(found.settings.cron.jobs)
+    return found
 
 
 @click.group(cls=LazyGroup)
@@ -43,7 +51,7 @@ def check(*, output: Output, config_file: str | None) -> None:
 
     Exits with 78 if there is one.
     """
-    found = load_settings(config_file, os.environ)
+    found = _read(config_file)
     if output.for_people:
         count = len(found.origins)
         given = "nothing is given, all is default" if count == 0 else f"{count} given"
@@ -61,7 +69,7 @@ def show(*, output: Output, config_file: str | None, changed: bool) -> None:
 
     Secrets are not shown.
     """
-    found = load_settings(config_file, os.environ)
+    found = _read(config_file)
     rows = [row for row in _rows(found) if row["source"] != "default" or not changed]
     output.rows(
         rows,

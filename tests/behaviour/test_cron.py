@@ -318,7 +318,7 @@ async def test_a_clock_that_is_set_forward_makes_no_burst_and_loses_no_tick(
         )
         (run,) = (await rig.runs(daily))[-1:]
         assert run.scheduled_for <= to_ms(clock.now())
-        assert run.status is RunStatus.SUCCEEDED
+        assert run.status is (RunStatus.SUCCEEDED if hours == 1 else RunStatus.MISSED)  # 41 min, a day late
         ticks = [run.scheduled_for for run in await rig.runs(minutely)]
         assert len(set(ticks)) == len(ticks)
 
