@@ -39,7 +39,7 @@ class Plan:
     """Those that get a run on record."""
     missed_uncounted: int = 0
     """Further ones, older, that only count."""
-    last: int | None
+    last: int
     """The newest tick that this plan is about."""
     next: int | None
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.support.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 30
+PROGRAM = ("-m", "econeura_daemon")
 
 
 @attrs.define
@@ -61,7 +62,9 @@ def write_config(state_dir: Path, extra: str = "", http: str = "") -> Path:
     return path
 
 
-async def start_daemon(config: Path, environ: Mapping[str, str] = {}) -> RunningDaemon:
+async def start_daemon(
+    config: Path, environ: Mapping[str, str] = {}, program: Sequence[str] = PROGRAM
+) -> RunningDaemon:
     """Start a daemon and return once it is ready; AssertionError with its log if it ends before."""
     state_dir = Path(_state_dir_of(config))
     log = config.with_suffix(".log")
@@ -69,7 +72,7 @@ async def start_daemon(config: Path, environ: Mapping[str, str] = {}) -> Running
     ready.unlink(missing_ok=True)
     with log.open("ab") as stderr:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "econeura_daemon", "serve", "--config", str(config)],
+            [sys.executable, *program, "serve", "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -93,9 +96,11 @@ def _state_dir_of(config: Path) -> str:
 
 
 @asynccontextmanager
-async def open_running_daemon(config: Path, environ: Mapping[str, str] = {}) -> AsyncGenerator[RunningDaemon]:
+async def open_running_daemon(
+    config: Path, environ: Mapping[str, str] = {}, program: Sequence[str] = PROGRAM
+) -> AsyncGenerator[RunningDaemon]:
     """Run a daemon for the length of the block; it is killed at the end if it still runs."""
-    daemon = await start_daemon(config, environ)
+    daemon = await start_daemon(config, environ, program)
     try:
         yield daemon
     finally:

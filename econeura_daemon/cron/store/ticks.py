@@ -207,7 +207,9 @@ class _Taken:
         if self._taker.is_to_trim(len(planned.runs) + len(planned.missed)):
             self._connection.run(hot.TRIM, [(job.id, self._asked.keep_runs)])
         due_at = None if planned.next is None else planned.next + offset
-        last = max(planned.last, planned.last if job.last_scheduled_at is None else job.last_scheduled_at)
+        last = planned.last
+        if job.last_scheduled_at is not None:  # a clock that was set back may come by it again
+            last = max(last, job.last_scheduled_at)
         return (last, planned.next, due_at, missed, self._skipped, self._late, job.id)
 
     def _miss(self, job: Job, planned: Plan) -> int:
