@@ -17,7 +17,7 @@ COMMANDS = {
     "webhooks": Lazy(f"{_HERE}.webhooks", "webhooks", "Subscriptions, their deliveries, and a receiver."),
     "services": Lazy(f"{_HERE}.services", "services", "Who is there, how they are, and maintenance."),
     "mesh": Lazy(f"{_HERE}.mesh", "mesh", "How services are called, the last calls, and faults."),
-    "cron": Lazy(f"{_HERE}.cron", "cron", "When schedules are due."),
+    "cron": Lazy(f"{_HERE}.cron", "cron", "Jobs, their schedules and their runs."),
     "token": Lazy(f"{_HERE}.token", "token", "Make, list and revoke access tokens."),
     "db": Lazy(f"{_HERE}.db", "db", "Migrate, check, back up and restore the database."),
     "health": Lazy(f"{_HERE}.health", "health", "Tell how every part of the daemon is doing."),

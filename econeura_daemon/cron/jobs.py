@@ -169,7 +169,7 @@ class Jobs:
         if action.kind is ActionKind.EVENT:
             run = attrs.evolve(run, status=RunStatus.SUCCEEDED, attempt=1, started_at=now, finished_at=now)
             insert(connection, run, self._claimant, start_after=None)
-            self._reports.publish(connection, action, now)
+            self._reports.publish(connection, [action], now)
             runs_sql.finish(connection, run, None)
             self._reports.ended(connection, [(run, job.body.name)], now)
             return run

@@ -38,11 +38,14 @@ class Reports:
         """Begin a transaction that will touch jobs: whoever touches them takes the event log first."""
         self._events.hold(connection)
 
-    def publish(self, connection: Connection, action: ActionBody, now: int) -> None:
-        """Append what an action of the kind ``event`` publishes; ``now`` in milliseconds since the epoch."""
-        assert action.type is not None, "an event has a type"
-        event = self._event(action.type, action.data or {}, now, ACTION_SOURCE)
-        self._events.append(connection, event)
+    def publish(self, connection: Connection, actions: Sequence[ActionBody], now: int) -> None:
+        """Append what actions of the kind ``event`` publish; ``now`` in milliseconds since the epoch."""
+        events = []
+        for action in actions:
+            assert action.type is not None, "an event has a type"
+            events.append(self._event(action.type, action.data or {}, now, ACTION_SOURCE))
+        if events:
+            self._events.append_all(connection, events)
 
     def ended(self, connection: Connection, runs: Sequence[tuple[Run, str]], now: int) -> None:
         """Append how runs ended; of each, the run and its job's name."""

@@ -25,6 +25,7 @@ from tests.support.inline_store import open_inline_store
 
 EVENT = {"type": "a", "data": {}}
 SERVICE = {"type": "workers", "host": "127.0.0.1", "port": 4001}
+JOB = {"name": "x", "schedule": "@daily", "action": {"kind": "event", "type": "a"}}
 BODIES = {
     "/v1/services": SERVICE,
     "/v1/services/{id}/endpoints": [],
@@ -32,6 +33,8 @@ BODIES = {
     "/v1/events/batch": {"events": [EVENT]},
     "/v1/webhooks/subscriptions": {"url": "https://receiver.example/", "events": ["*"]},
     "/v1/webhooks/subscriptions/{id}": {},
+    "/v1/cron/jobs": JOB,
+    "/v1/cron/jobs/{id}": {},
 }
 WITH_BODY = [(route.method, route.path) for route in ROUTES if route.path in BODIES and route.method != "GET"]
 WITH_BODY = [pair for pair in WITH_BODY if pair[0] != "DELETE"]
@@ -53,6 +56,7 @@ async def ids(world):
     await world.post("/v1/events", {**EVENT, "id": "e-1"})
     lease = {"ttlMs": 3_600_000}  # and no check: the first probe's event would be counted by whoever counts
     await world.post("/v1/services", {**SERVICE, "id": "s-1", **lease})
+    await world.post("/v1/cron/jobs", {**JOB, "id": "j-1"})
     deliveries = await world.client.get("/v1/webhooks/deliveries")
     return {
         "/v1/services/{id}": "s-1",
@@ -61,6 +65,8 @@ async def ids(world):
         "/v1/events/{id}/deliveries": "e-1",
         "/v1/webhooks/subscriptions/{id}": subscription.json()["data"]["id"],
         "/v1/webhooks/deliveries/{id}": deliveries.json()["data"]["items"][0]["id"],
+        "/v1/cron/jobs/{id}": "j-1",
+        "/v1/cron/jobs/{id}/runs": "j-1",
     }
 
 

@@ -72,7 +72,15 @@ class World:
 
     async def counts(self):
         """Return how many rows each table has that a request could write."""
-        names = ("events", "deliveries", "subscriptions", "idempotency_keys", "instances")
+        names = (
+            "events",
+            "deliveries",
+            "subscriptions",
+            "idempotency_keys",
+            "instances",
+            "cron_jobs",
+            "cron_runs",
+        )
 
         def work(connection):
             import sqlalchemy as sa

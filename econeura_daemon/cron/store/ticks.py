@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from econeura_daemon.core.clock import from_ms
 from econeura_daemon.core.ids import new_id
-from econeura_daemon.core.jobs import ActionKind, Misfire
+from econeura_daemon.core.jobs import ActionBody, ActionKind, Misfire
 from econeura_daemon.cron.model import Claimed, Job, Run, RunStatus, RunTrigger
 from econeura_daemon.cron.planning import Plan, Watch, plan
 from econeura_daemon.cron.policies import LATE_MS, Admission, admit, offset_ms
@@ -173,6 +173,8 @@ class _Taken:
         self._watched_since = watched_since
         self._begun = begun
         self._ended: list[tuple[Run, str]] = []
+        self._published: list[ActionBody] = []
+        self._counted: list[tuple[Any, ...]] = []
         self._open: dict[str, int] = {}
         self._skipped = self._late = 0
         self.ticks = self.missed = 0
@@ -183,6 +185,8 @@ class _Taken:
         advances = [self._take_one(job) for job in jobs]
         if advances:
             self._connection.run(hot.ADVANCE, advances)
+            self._connection.run(hot.COUNT_END, self._counted)
+            self._taker.reports.publish(self._connection, self._published, self._now)
             self._taker.reports.ended(self._connection, self._ended, self._now)
 
     def _take_one(self, job: Job) -> tuple[Any, ...]:
@@ -233,8 +237,8 @@ class _Taken:
             run = attrs.evolve(run, attempt=1, started_at=now)
             if self._insert(run):
                 self._late += late
-                taker.reports.publish(self._connection, body.action, now)
-                self._connection.run(hot.COUNT_END, [(0, now, run.status.value, job.id)])
+                self._published.append(body.action)
+                self._counted.append((0, now, run.status.value, job.id))
                 self._ended.append((run, job.body.name))
             return
         if admission is Admission.SKIP:
