@@ -160,6 +160,20 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await check("GET", "/v1/webhooks/deliveries/{id}", path=f"/v1/webhooks/deliveries/{delivery}", expect=200)
     await check("GET", "/v1/webhooks/stats", expect=200)
     await check("GET", "/health", expect=200)
+    job = {"id": "j", "name": "x", "schedule": "@daily", "action": {"kind": "event", "type": "a"}}
+    one_job, at = "/v1/cron/jobs/{id}", "/v1/cron/jobs/j"
+    await check("POST", "/v1/cron/jobs", {**job, "pauseAfterFailures": 3}, expect=201)
+    await check("POST", "/v1/cron/jobs", {**job, "schedule": "* *"}, expect=400)
+    await check("POST", "/v1/cron/jobs", job, expect=409)
+    await check("POST", f"{one_job}/run", path=f"{at}/run", expect=202)
+    await check("GET", "/v1/cron/jobs", expect=200)
+    await check("GET", one_job, path=at, expect=200)
+    await check("GET", f"{one_job}/runs", path=f"{at}/runs", expect=200)
+    await check("PATCH", one_job, {"jitterMs": 1}, at, 200)
+    await check("POST", f"{one_job}/disable", path=f"{at}/disable", expect=200)
+    await check("POST", f"{one_job}/enable", path=f"{at}/enable", expect=200)
+    await check("GET", "/v1/cron/stats", expect=200)
+    await check("DELETE", one_job, path=at, expect=200)
     check_body = {"kind": "tcp", "intervalMs": 100}
     service = {"id": "s", "type": "db", "host": "::1", "port": 5432, "check": check_body, "tags": ["a"]}
     await check("POST", "/v1/services", service, expect=201)
