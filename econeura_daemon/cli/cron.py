@@ -1,5 +1,6 @@
 """``cron``: list, show, add, enable, disable, run, runs, delete; ``next`` stands in a module of its own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ STATUSES = ("queued", "running", "succeeded", "failed", "timed_out", "skipped", 
 TASKS = ("cleanup", "backup", "analytics_rollup")
 
 
-def action_of(row: dict[str, Any]) -> str:
+def action_of(row: Mapping[str, Any]) -> str:
     """Return in a line what a job does."""
     action = row["action"]
     match action["kind"]:
