@@ -51,11 +51,7 @@ _RUNS: list[Column] = [
 ]
 
 
-_LAZY = {
-    "next": Lazy(
-        "econeura_daemon.cli.cron_next", "next_runs", "Show when a schedule is due; needs no daemon."
-    )
-}
+_LAZY = {"next": Lazy("econeura_daemon.cli.cron_next", "next_runs", "Show when EXPRESSION is due next.")}
 
 
 @click.group(cls=LazyGroup, lazy=_LAZY)
