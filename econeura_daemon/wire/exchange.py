@@ -82,7 +82,15 @@ class Exchange:
     @property
     def reusable(self) -> bool:
         """The answer is complete, and the connection fit for another request."""
-        return self.parser.complete and self.parser.reusable and self.sent
+        return self.parser.complete and self.parser.reusable and (self.sent or self._is_out)
+
+    @property
+    def _is_out(self) -> bool:
+        """All of the request left, though the answer was there before the sending task could say so."""
+        body = self._body
+        if body is None or self._rest or self._failure is not None or self._unsent is not None:
+            return False
+        return body.is_out and self.connection.flushed
 
     async def send(self, data: bytes, body: Body | None = None) -> None:
         """Send a request, or as much of it as leaves before the head of the answer comes.

@@ -105,6 +105,11 @@ class Body:
         self.begun = False
         """Something was taken of it, so it cannot be sent again."""
 
+    @property
+    def is_out(self) -> bool:
+        """Whether all of it was given out by `next`."""
+        return self._ended or (self._length is not None and not self._left)
+
     async def next(self) -> bytes:
         """Return the next bytes to send, nothing at the end. Raises what the source raises, and
         `httpx.LocalProtocolError` where it holds other than its length.

@@ -63,6 +63,21 @@ async def test_connections_are_kept():
             assert upstream.connections == 1
 
 
+async def test_connections_are_kept_after_streamed_bodies():
+    async def parts():
+        for part in (b"ab", b"cd"):
+            await trio.lowlevel.checkpoint()
+            yield part
+
+    with trio.fail_after(PATIENCE):
+        async with open_upstream() as upstream, client_of(at("w1", upstream.port)) as client:
+            for _ in range(50):
+                for more in ({}, {"headers": {"Content-Length": "4"}}):
+                    response = await client.request("workers", "PUT", "/echo", content=parts(), **more)
+                    assert response.content == b"abcd"
+            assert upstream.connections == 1
+
+
 async def test_a_streamed_body_goes_in_chunks():
     async def parts():
         for part in (b"ab", b"cd"):
