@@ -118,6 +118,10 @@ async def trouble(instances, rng, busiest, told, *, at_most=2):
             nursery.start_soon(one, instance, hows.pop(), rng.uniform(1.0, 4.0))
 
 
+KEPT = 5.0
+"""Seconds for which a connection that is not used is kept: for less than the daemon does."""
+
+
 @attrs.define
 class Done:
     """One request, as its sender saw it."""
@@ -168,11 +172,14 @@ class Load:
             self.done.append(done)
 
     async def _ask(self, done, headers, body):
-        if self._idle:
-            await self._ask_over(*self._idle.pop(), done, headers, body)
-        else:
-            opened = open_client(self.url)
-            await self._ask_over(opened, await opened.__aenter__(), done, headers, body)
+        while self._idle:
+            opened, client, since = self._idle.pop()
+            if trio.current_time() - since < KEPT:
+                await self._ask_over(opened, client, done, headers, body)
+                return
+            await opened.__aexit__(None, None, None)
+        opened = open_client(self.url)
+        await self._ask_over(opened, await opened.__aenter__(), done, headers, body)
 
     async def _ask_over(self, opened, client, done, headers, body):
         headers = {"X-Timeout-Ms": str(round(self.timeout * 1000)), **headers}
@@ -183,7 +190,7 @@ class Load:
             await opened.__aexit__(None, None, None)
             raise
         if client.is_reusable:
-            self._idle.append((opened, client))
+            self._idle.append((opened, client, trio.current_time()))
         else:
             await opened.__aexit__(None, None, None)
         done.status = answer.status
@@ -199,7 +206,7 @@ class Load:
 
     async def aclose(self):
         while self._idle:
-            opened, _ = self._idle.pop()
+            opened, *_ = self._idle.pop()
             await opened.__aexit__(None, None, None)
 
 

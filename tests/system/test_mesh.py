@@ -31,6 +31,8 @@ GROWTH = 16 * 2**20
 """Bytes; a hundredth of what all answers were."""
 AFTERWARDS = 2.5
 """Seconds after the end of its trouble in which an instance may still be blamed: what it had been asked ends then."""
+HTTP = "max_connections = 3000\nmax_connections_per_peer = 3000"
+"""All callers are one peer here, and calls that hang pile up to more than the 500 connections that one has."""
 CONFIG = """
 [mesh.workers]
 timeout_ms = 10000
@@ -152,7 +154,7 @@ async def test_calls_succeed_whatever_happens_to_two_of_five_instances(tmp_path,
         for one in instances:
             stack.callback(one.kill)
             await one.start()
-        config = write_config(tmp_path / "state", CONFIG)
+        config = write_config(tmp_path / "state", CONFIG, http=HTTP)
         daemon = await stack.enter_async_context(open_running_daemon(config))
         async with daemon.client() as client:
             for one in instances:
