@@ -229,6 +229,9 @@ class MeshSettings:
     """What is injected into calls, for as long as it stands there."""
 
 
+_MESH = MeshSettings()
+
+
 @attrs.frozen(kw_only=True)
 class WorkersSettings:
     """The integration with workers services; their timeouts and retries are ``mesh.<service_type>``."""
@@ -354,4 +357,4 @@ class Settings:
 
     def mesh_of(self, service_type: str) -> MeshSettings:
         """Return how services of one type are called: as their own section says, else ``mesh.default``."""
-        return self.mesh.get(service_type) or self.mesh.get("default") or MeshSettings()
+        return self.mesh.get(service_type) or self.mesh.get("default") or _MESH
