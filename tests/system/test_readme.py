@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.support.daemon import REPOSITORY, open_running_daemon, write_config
+from tests.support.mesh_upstream import open_upstream
 from tests.support.ports import free_port
 from tests.support.receiver import open_receiver
 from tests.support.waiting import until
@@ -101,7 +102,7 @@ async def test_the_readmes_python_verifies_what_arrives(tmp_path):
 
 async def test_services_register_and_are_found_as_the_readme_tells_it(tmp_path, monkeypatch):
     _, register = blocks("python")
-    *_, by_hand, look = blocks("sh")
+    *_, by_hand, look, _call, _jobs = blocks("sh")
     list_, watch = look.strip().splitlines()
     async with open_running_daemon(write_config(tmp_path / "state")) as daemon:
         monkeypatch.setenv("ECONEURA_URL", daemon.url)
@@ -134,3 +135,35 @@ def test_the_readme_names_files_that_are_there():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("http"):
             assert (REPOSITORY / target).exists(), target
+
+
+async def test_a_service_is_called_at_once_and_by_a_job_as_the_readme_tells_it(tmp_path, monkeypatch):
+    *_, call, jobs = blocks("sh")
+    async with (
+        open_upstream() as orders,
+        open_running_daemon(write_config(tmp_path / "state")) as daemon,
+        daemon.client() as client,
+    ):
+        monkeypatch.setenv("ECONEURA_URL", daemon.url)
+        body = {"id": "orders-1", "type": "orders", "host": "127.0.0.1", "port": orders.port, "ttlMs": 60_000}
+        await client.post("/v1/services", body)
+        code, out, err = await shell(translated(call, daemon, 0))
+        assert code == 0, err
+        assert out.startswith("HTTP/1.1 200")
+        assert "x-service-id: orders-1\nx-retries: 0\n" in out.replace("\r", "")
+        assert [line.split()[0] for line in out.splitlines() if line.startswith("orders ")] == ["orders"]
+        add, run, runs = translated(jobs, daemon, 0).strip().splitlines()
+        for command in (add, run):
+            code, out, err = await shell(command)
+            assert code == 0, err
+
+        async def succeeded():
+            _, out, _ = await shell(runs)
+            return "succeeded" in out
+
+        with trio.fail_after(30):
+            await until(succeeded)
+        assert [one.line for one in orders.requests] == [
+            b"GET /v1/orders?open=1 HTTP/1.1",
+            b"POST /v1/orders/close HTTP/1.1",
+        ]
