@@ -1,16 +1,44 @@
-"""Cron: schedules, jobs, and the ticks that they owe."""
+"""Cron: schedules, jobs, and the ticks that they owe.
 
-from econeura_daemon.cron.commands import CreateJob, EditedJob
-from econeura_daemon.cron.declared import check_declared
+Schedules are here at once. What keeps jobs is loaded when it is asked for: it brings the store and with it SQL, which
+takes ten times as long as to say when an expression is due.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.expressions import DstFold, DstGap, Schedule
-from econeura_daemon.cron.jobs import Jobs, job_json
-from econeura_daemon.cron.model import Job, Outcome, Run, RunStatus
-from econeura_daemon.cron.opening import Cron, open_cron
 from econeura_daemon.cron.remarks import Upcoming, upcoming
-from econeura_daemon.cron.reports import Reports
-from econeura_daemon.cron.running import Call, Tasks
-from econeura_daemon.cron.store.ticks import Look
+
+if TYPE_CHECKING:
+    from econeura_daemon.cron.commands import CreateJob, EditedJob
+    from econeura_daemon.cron.declared import check_declared
+    from econeura_daemon.cron.jobs import Jobs, job_json
+    from econeura_daemon.cron.model import Job, Outcome, Run, RunStatus
+    from econeura_daemon.cron.opening import Cron, open_cron
+    from econeura_daemon.cron.reports import Reports
+    from econeura_daemon.cron.running import Call, Tasks
+    from econeura_daemon.cron.store.ticks import Look
+else:
+    _HOMES = {
+        "commands": ("CreateJob", "EditedJob"),
+        "declared": ("check_declared",),
+        "jobs": ("Jobs", "job_json"),
+        "model": ("Job", "Outcome", "Run", "RunStatus"),
+        "opening": ("Cron", "open_cron"),
+        "reports": ("Reports",),
+        "running": ("Call", "Tasks"),
+        "store.ticks": ("Look",),
+    }
+
+    def __getattr__(name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Call",

@@ -58,6 +58,16 @@ def test_help_imports_nothing_heavy():
     assert "Exit codes: 0 done, 1 failed" in done.stdout
 
 
+def test_when_an_expression_is_due_is_told_without_a_store():
+    code = (
+        "import sys; from econeura_daemon.cli.root import run; run(['cron', 'next', '@daily']); "
+        "print('sqlalchemy' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+    assert "T00:00:00.000Z" in done.stdout
+
+
 def test_help_costs_less_than_a_fifth_of_a_second_of_the_processor():
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
