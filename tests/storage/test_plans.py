@@ -4,9 +4,15 @@ A condition that is written a little differently from a partial index's own is a
 just the same in every test of results.
 """
 
+import re
+
 import pytest
 import sqlalchemy as sa
 
+from econeura_daemon.cron.store import jobs as cron_jobs
+from econeura_daemon.cron.store import runs as cron_runs
+from econeura_daemon.cron.store import statements as cron
+from econeura_daemon.cron.store import ticks as cron_ticks
 from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.store import queries, recovery, statements, subscriptions
 from tests.support.inline_store import open_inline_store
@@ -22,7 +28,21 @@ HOT = {
     "FINISH_ATTEMPT": (statements.FINISH_ATTEMPT, "PRIMARY KEY"),
     "TAKERS": (subscriptions.TAKERS, "PRIMARY KEY (pattern=?)"),
     "EVENT": (statements.EVENT, "sqlite_autoindex_events_1"),
+    "cron DUE": (cron.DUE, "cron_jobs_due (due_at<?)"),
+    "cron NEXT_DUE": (cron.NEXT_DUE, "cron_jobs_due"),
+    "cron ADVANCE": (cron.ADVANCE, "PRIMARY KEY"),
+    "cron COUNT_END": (cron.COUNT_END, "PRIMARY KEY"),
+    "cron COUNT_LATE": (cron.COUNT_LATE, "PRIMARY KEY"),
+    "cron CLAIM": (cron.CLAIM, "cron_runs_waiting (start_after<?)"),
+    "cron NEXT_WAITING": (cron.NEXT_WAITING, "cron_runs_waiting"),
+    "cron FINISH": (cron.FINISH, "PRIMARY KEY"),
+    "cron GIVE_BACK": (cron.GIVE_BACK, "PRIMARY KEY"),
+    "cron RENEW": (cron.RENEW, "PRIMARY KEY"),
+    "cron RELEASE_NEXT": (cron.RELEASE_NEXT, "cron_runs_open (job_id=?)"),
+    "cron TRIM": (cron.TRIM, "cron_runs_job (job_id=? AND id<?)"),
 }
+SCAN = re.compile(r"SCAN (deliveries|cron_jobs|cron_runs)(?! USING (COVERING )?INDEX)")
+"""Of a whole table; a walk along an index that ends with the first row is none."""
 
 
 @pytest.fixture
@@ -54,7 +74,7 @@ async def test_a_hot_statement_goes_by_its_index_and_sorts_nothing(plan, name):
     steps = await plan(*numbered(hot.compiled("sqlite").text))
     assert index in steps, steps
     assert "TEMP B-TREE" not in steps, steps
-    assert "SCAN deliveries" not in steps, steps
+    assert not SCAN.search(steps), steps
 
 
 class Spy:
@@ -81,6 +101,9 @@ class Nothing(list):
 
     def scalars(self):
         return self
+
+    def first(self):
+        return None
 
     def all(self):
         return self
@@ -113,6 +136,17 @@ COLD = {
         | {"event_id": "e", "limit": 9},
         "deliveries_event",
     ),
+    "cron open runs of jobs": (cron_ticks._open_runs, {"job_ids": ["j", "k"]}, "cron_runs_open"),
+    "cron whether a run is open": (cron_runs.has_open, {"job_id": "j"}, "cron_runs_open"),
+    "cron page of a job's runs": (
+        cron_runs.page,
+        {"job_id": "j", "status": None, "before": "r", "limit": 9},
+        "cron_runs_job (job_id=? AND id<?)",
+    ),
+    "cron claimed_by": (cron_runs.claimed_by, {"claimant": ME}, "cron_runs_claimed"),
+    "cron page of jobs": (cron_jobs.page, {"after": "j", "limit": 9}, "PRIMARY KEY (id>?)"),
+    "cron names of jobs": (cron_jobs.names, {"job_ids": ["j", "k"]}, "PRIMARY KEY (id=?)"),
+    "cron forget": (cron_runs.forget, {"before": "r", "most": 9}, "PRIMARY KEY (id<?)"),
 }
 
 
@@ -123,4 +157,4 @@ async def test_a_look_that_is_taken_often_goes_by_an_index(plan, name):
     function(spy, **arguments)
     plans = [await plan(text) for text in spy.texts]
     assert any(index in steps for steps in plans), plans
-    assert not any(line == "SCAN deliveries" for steps in plans for line in steps.splitlines()), plans
+    assert not any(SCAN.search(steps) for steps in plans), plans
