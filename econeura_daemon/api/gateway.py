@@ -222,12 +222,16 @@ async def _stream(answer: Answer, context: RequestContext, send: Send) -> None:
 
 
 def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[Header]:
-    """Return what is for the other end; what ``Connection`` names is for the next hop alone."""
+    """Return what is for the other end; what ``Connection`` names is for the next hop alone.
+
+    CGI and WSGI read ``X_Forwarded_For`` as ``X-Forwarded-For``, so what is dropped is dropped in every spelling.
+    """
     kept = []
     named: set[bytes] = set()
     for name, value in headers:
         lower = name.lower()
-        if lower not in dropped and not lower.startswith(_CORS):
+        known = lower.replace(b"_", b"-") if b"_" in lower else lower
+        if known not in dropped and not known.startswith(_CORS):
             kept.append((lower, value))
         elif lower == b"connection":
             named.update(one.strip().lower() for one in value.split(b","))

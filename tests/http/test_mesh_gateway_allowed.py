@@ -71,6 +71,16 @@ async def test_headers_that_name_another_request_do_not_pass_where_there_is_a_li
     assert {name.lower().encode() for name in names} <= set(rig.upstream.requests[-1].headers)
 
 
+async def test_an_underscore_carries_no_header_past_what_is_dropped(rig):
+    overrides = ("X_HTTP_Method_Override", "X-HTTP_Method-Override", "X_Original_URL")
+    ours = ("X_Forwarded_For", "X_Request_ID", "X_Timeout_Ms", "Proxy_Authorization")
+    names = (*overrides, *ours)
+    await rig.ask("POST", "/v1/mesh/workers/emails/x", b"", "X_Own: 1", *(f"{name}: 1" for name in names))
+    sent = set(rig.upstream.requests[-1].headers)
+    assert not {name.lower().encode() for name in names} & sent
+    assert b"x_own" in sent
+
+
 async def test_faults_of_the_configuration_are_shown_and_are_not_the_apis_to_end(rig):
     faulty = MeshSettings(timeout_ms=3000, faults=FaultSettings(percent=50, delay_ms=1))
     rig.world.services.mesh.faults.declare({"workers": faulty})
