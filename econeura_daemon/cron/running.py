@@ -139,7 +139,9 @@ class Running:
             return await self._call(action, one.idempotency_key, one.body.timeout_ms / 1000)
         task = None if action.task is None else self._tasks.get(action.task)
         if task is None:
-            return Outcome(status=RunStatus.FAILED, error=f"this daemon has no task {action.task!r}")
+            return Outcome(
+                status=RunStatus.FAILED, error=f"this version of the daemon has no task {action.task}"
+            )
         try:
             return Outcome(status=RunStatus.SUCCEEDED, output=cut(await task()))
         except StoreError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import httpx
@@ -17,6 +18,7 @@ from econeura_daemon.core.settings import Settings
 from econeura_daemon.cron import Call, Cron, Look, Outcome, Reports, RunStatus, open_cron
 from econeura_daemon.cron.model import MAX_OUTPUT
 from econeura_daemon.cron.running import cut
+from econeura_daemon.daemon.backups import back_up
 from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.loops import Loops
 from econeura_daemon.daemon.reloading import Reloader
@@ -62,7 +64,7 @@ async def open_crons(
         claimant=claimant,
         settings=settings.cron,
         call=mesh_call(discovery),
-        tasks={Task.CLEANUP: clean_up},
+        tasks={Task.CLEANUP: clean_up, Task.BACKUP: partial(back_up, settings.storage, state.path, clock)},
         observer=_Observer(metrics),
         clock=clock,
         rng=rng,

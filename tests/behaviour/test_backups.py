@@ -1,0 +1,49 @@
+"""The task that backs the store up while it is in use."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+
+from econeura_daemon.core.errors import StoreError
+from econeura_daemon.core.settings import StorageSettings
+from econeura_daemon.daemon.backups import KEPT, back_up
+from econeura_daemon.storage import open_store
+from econeura_daemon.storage.backup import check
+
+
+class Nights:
+    """A clock that is a day further each time."""
+
+    def __init__(self):
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self):
+        self._now += timedelta(days=1)
+        return self._now
+
+
+async def test_a_backup_is_whole_and_the_last_week_is_kept(tmp_path):
+    settings, clock = StorageSettings(), Nights()
+    with trio.fail_after(60):
+        async with open_store(settings, tmp_path):
+            for _ in range(KEPT + 2):
+                said = await back_up(settings, tmp_path, clock)
+    found = sorted(path.name for path in (tmp_path / "backups").iterdir())
+    assert len(found) == KEPT
+    assert [name[:17] for name in (found[0], found[-1])] == ["econeura-20260104", "econeura-20260110"]
+    assert said.startswith(f"wrote {tmp_path / 'backups' / found[-1]}, ")
+    copy = StorageSettings(url=f"sqlite:///{tmp_path / 'backups' / found[-1]}")
+    assert not check(copy, tmp_path).flaws
+
+
+async def test_a_backup_that_fails_leaves_the_older_ones_alone(tmp_path):
+    settings, clock = StorageSettings(), Nights()
+    with trio.fail_after(60):
+        async with open_store(settings, tmp_path):
+            for _ in range(KEPT):
+                await back_up(settings, tmp_path, clock)
+        (tmp_path / "econeura.db").write_bytes(b"no database" * 1000)
+        with pytest.raises(StoreError):
+            await back_up(settings, tmp_path, clock)
+    assert len(list((tmp_path / "backups").iterdir())) == KEPT
