@@ -15,7 +15,7 @@ from econeura_daemon.telemetry import METRICS_CONTENT_TYPE, worst
 routes = Routes("Operations")
 
 SERVICE = "econeura-daemon"
-FEATURES = ("events", "webhooks", "stream")
+FEATURES = ("events", "webhooks", "stream", "cron")
 
 _TEXT = "text/plain; charset=utf-8"
 _STATUS = {"type": "string", "enum": ["healthy", "degraded", "unhealthy"]}
