@@ -148,9 +148,10 @@ class Ticker:
         self._observer.looked(look)
         self._running.begin(look.begun)
 
-    @staticmethod
-    def _pause(look: Look) -> float:
+    def _pause(self, look: Look) -> float:
         """Return how many seconds to sleep after a look."""
+        if look.is_full and self._running.room > 0:  # runs ended while it was committed, and woke nobody
+            return 0.0
         if look.next_at is None:
             return LONGEST_SLEEP
         if look.next_at > look.now:

@@ -43,6 +43,8 @@ class Look:
     set_back: bool
     """The wall clock went back since the look before."""
     begun: Sequence[Claimed]
+    is_full: bool
+    """All the room there was is taken: more may wait."""
     jobs: int
     """Whose ticks were taken."""
     ticks: int
@@ -101,6 +103,7 @@ class Taker:
             watch=watch,
             set_back=before is not None and before.is_set_back(now, asked.monotonic_ms),
             begun=begun,
+            is_full=len(begun) >= asked.room,
             jobs=len(due),
             ticks=taken.ticks,
             missed=taken.missed,
