@@ -291,6 +291,7 @@ NO_ANSWERS = {
         "Upgrade: x", "Connection: Upgrade", status="101 Switching Protocols", body=b""
     ),
     "a head without end": answered("X: " + "x" * 300_000),
+    "hints without end": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 5000,
     "a folded line": answered("X: a\r\n b", "Content-Length: 2"),
     "NUL": answered("X: a\0b", "Content-Length: 2"),
     "another version": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
