@@ -75,11 +75,6 @@ class Ticker:
     def __repr__(self) -> str:
         return f"<Ticker {'stopped' if self._stopped else 'ticking'}, {self._running!r}>"
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it takes nothing more."""
-        return self._stopped
-
     def wake(self) -> None:
         """Look for what is due now. Call on the event loop."""
         self._wake.set()

@@ -17,10 +17,11 @@ KEPT = 7
 async def back_up(settings: StorageSettings, state_dir: Path, clock: Clock) -> str:
     """Write a checked copy of the store, and return where it is; the daemon goes on meanwhile.
 
-    Raises a `StoreError`. A copy that fails leaves the older ones alone.
+    Raises a `StoreError`. A copy that fails leaves the older ones alone. One that is cancelled, by the job's timeout or
+    a drain, is not waited for: it comes to its end by itself, or without a name with the process.
     """
     name = f"econeura-{clock.now():%Y%m%dT%H%M%S.%fZ}.backup"
-    return await trio.to_thread.run_sync(partial(_write, settings, state_dir, name))
+    return await trio.to_thread.run_sync(partial(_write, settings, state_dir, name), abandon_on_cancel=True)
 
 
 def _write(settings: StorageSettings, state_dir: Path, name: str) -> str:

@@ -1,5 +1,7 @@
 """The task that backs the store up while it is in use."""
 
+import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,3 +49,17 @@ async def test_a_backup_that_fails_leaves_the_older_ones_alone(tmp_path):
         with pytest.raises(StoreError):
             await back_up(settings, tmp_path, clock)
     assert len(list((tmp_path / "backups").iterdir())) == KEPT
+
+
+async def test_a_backup_that_waits_for_the_disk_holds_up_no_drain(tmp_path):
+    settings = StorageSettings()
+    async with open_store(settings, tmp_path):
+        pass
+    (tmp_path / "econeura.db").unlink()
+    os.mkfifo(tmp_path / "econeura.db")  # whoever opens it waits for somebody at the other end
+    with trio.fail_after(10):
+        with trio.move_on_after(0.2) as scope:
+            await back_up(settings, tmp_path, Nights())
+        assert scope.cancelled_caught
+    with suppress(OSError):  # let the thread go
+        os.close(os.open(tmp_path / "econeura.db", os.O_RDWR | os.O_NONBLOCK))
