@@ -76,7 +76,7 @@ layers: $(VENV)/.dev ## a package imports only what stands below it
 
 .PHONY: lock
 lock: .venv-lock/bin/uv ## resolve the dependencies anew into requirements*.lock (ARGS=--upgrade for newer ones)
-	@$(LOCK) --extra postgres --output-file requirements.lock pyproject.toml - <<< '$(BUILD)'
+	@$(LOCK) --extra postgres --extra worker --output-file requirements.lock pyproject.toml - <<< '$(BUILD)'
 	@$(LOCK) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml - <<< '$(BUILD)'
 
 # One pin a package for every supported Python (`fewest`), every platform's hashes, no address of an index.

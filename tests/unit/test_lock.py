@@ -64,7 +64,7 @@ def test_a_lock_names_no_index_no_path_and_nothing_without_a_hash(lock):
 @pytest.mark.parametrize(
     ("lock", "extras"),
     [
-        ("requirements.lock", ["postgres"]),
+        ("requirements.lock", ["postgres", "worker"]),
         ("requirements-dev.lock", sorted(PROJECT["project"]["optional-dependencies"])),
     ],
 )
