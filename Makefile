@@ -124,6 +124,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 .PHONY: test-packages
 test-packages:
 	$(call need,ls /usr/lib/postgresql/*/bin/initdb && command -v systemd-analyze && command -v curl,curl postgresql systemd)
+	$(call need,"$(PYTHON)" tests/support/cpython_mails.py,libpython$(VERSION)-testsuite)
 
 # $(call need,a test,packages): install Debian packages if the test fails and we may, else say the one command.
 define need
