@@ -229,13 +229,20 @@ def _end_to_end(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[He
     kept = []
     named: set[bytes] = set()
     for name, value in headers:
-        lower = name.lower()
-        known = lower.replace(b"_", b"-") if b"_" in lower else lower
-        if known not in dropped and not known.startswith(_CORS):
+        lower = _passed_on(name, dropped)
+        if lower is not None:
             kept.append((lower, value))
-        elif lower == b"connection":
+        elif name.lower() == b"connection":
             named.update(one.strip().lower() for one in value.split(b","))
     return [pair for pair in kept if pair[0] not in named] if named else kept
+
+
+@lru_cache(maxsize=1024)
+def _passed_on(name: bytes, dropped: frozenset[bytes]) -> bytes | None:
+    """Return the name in lower case, None for what is not passed on."""
+    lower = name.lower()
+    known = lower.replace(b"_", b"-")
+    return None if known in dropped or known.startswith(_CORS) else lower
 
 
 def _headers(request: Request, dropped: frozenset[bytes]) -> list[Header]:
@@ -275,7 +282,7 @@ def _forwarded(client: str | None, host: bytes, scheme: str) -> Header:
 
 def _destination(request: Request) -> tuple[str, bytes]:
     """Return the type, and the path there as it was sent."""
-    service = service_of(request.path) or ""
+    service = request.path[len(_PREFIX) :].partition("/")[0]  # `find` looked whether it is one
     start = b"/v1/mesh/%b/" % service.encode("ascii")
     if not request.raw_path.startswith(start):
         raise InvalidInputError.at("path", f"expected {ROUTE}, the type not percent-encoded")

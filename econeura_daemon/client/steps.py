@@ -249,7 +249,7 @@ def _transported(service: Service, send: Send) -> InnerStep:
         until = call.deadline
         if call.may_be_repeated:
             until = min(until, now + service.policy.try_timeout)
-        with trio.move_on_at(until):
+        with trio.CancelScope(deadline=until):  # `move_on_at` is a generator around the same
             return await _attempt(call, state)
         if isinstance(call.body, KeptBody) and call.body.is_awaited:
             raise RequestBodyTooSlowError("The request's body did not arrive in time")
