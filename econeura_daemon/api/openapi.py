@@ -147,7 +147,7 @@ def _headers(route: Route, answered: Answered) -> dict[str, Any]:
 def _content(answered: Answered) -> dict[str, Any]:
     if answered.data is not None:
         return {"content": {answered.media_type: {"schema": envelope(dict(answered.data))}}}
-    schema = ANY_OBJECT if answered.media_type == "application/json" else STRING
+    schema = answered.whole or (ANY_OBJECT if answered.media_type == "application/json" else STRING)
     return {"content": {answered.media_type: {"schema": schema}}}
 
 

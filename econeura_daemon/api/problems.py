@@ -25,6 +25,7 @@ from econeura_daemon.core.errors import (
 )
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import Problem, document
+from econeura_daemon.webhooks import MissingHeadersError, NoSecretError, SignatureError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _RETRY_SOON: Headers = ((b"retry-after", b"1"),)
+_SIGN: Headers = ((b"www-authenticate", b'Webhook-Signature realm="econeura-daemon"'),)
 _RETRY_LATER: Headers = ((b"retry-after", b"5"),)
 
 
@@ -51,6 +53,9 @@ ANSWERS: Mapping[type[Exception], _Answer] = {
     EgressRefusedError: _Answer("invalid-input"),
     IdempotencyMismatchError: _Answer("idempotency-mismatch"),
     IdempotencyInFlightError: _Answer("idempotency-in-flight", headers=_RETRY_SOON),
+    MissingHeadersError: _Answer("missing-webhook-headers"),
+    NoSecretError: _Answer("no-webhook-secret"),
+    SignatureError: _Answer("invalid-signature", headers=_SIGN),
     StoreBusyError: _Answer(
         "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", _RETRY_SOON
     ),

@@ -32,6 +32,8 @@ class Answered:
     doc: str
     data: Schema | None = None
     media_type: str = "application/json"
+    whole: Schema | None = None
+    """The schema of an answer that has no envelope."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     """What those of its own tell, by name."""
 

@@ -5,6 +5,7 @@ A test holds the answers of every route against these.
 
 import enum
 from collections.abc import Mapping
+from datetime import datetime
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -294,7 +295,15 @@ def delivery_with_log() -> Schema:
 
 def schema_of(kind: Any) -> Schema:
     """Return the schema of a type that `core.structuring` reads."""
-    simple = {str: STRING, int: INTEGER, bool: BOOLEAN, float: NUMBER, Any: {}, NoneType: {"type": "null"}}
+    simple = {
+        str: STRING,
+        int: INTEGER,
+        bool: BOOLEAN,
+        float: NUMBER,
+        datetime: INSTANT,
+        Any: {},
+        NoneType: {"type": "null"},
+    }
     if kind in simple:
         return dict(simple[kind])
     origin, arguments = get_origin(kind), get_args(kind)

@@ -19,7 +19,7 @@ from econeura_daemon.probes import Prober
 from econeura_daemon.registry import Registry
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import HealthBoard, Metrics
-from econeura_daemon.webhooks import Deliveries, Subscriptions
+from econeura_daemon.webhooks import Deliveries, Inbound, Subscriptions
 
 _NAME = "econeura"
 
@@ -45,6 +45,7 @@ class Services:
     publisher: Publisher
     subscriptions: Subscriptions
     deliveries: Deliveries
+    inbound: Inbound
     jobs: Jobs
     discovery: "Discovery | None"
     """None: switched off."""

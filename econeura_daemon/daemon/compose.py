@@ -42,6 +42,7 @@ from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import (
     Claimant,
     Deliveries,
+    Inbound,
     Lanes,
     Policies,
     Recorder,
@@ -136,15 +137,17 @@ async def open_daemon(
                 ) as cron,
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
+                publisher = Publisher(store, webhooks.events, clock, rng)
                 services = Services(
                     settings=settings,
                     clock=clock,
                     rng=rng,
                     store=store,
                     log=webhooks.events,
-                    publisher=Publisher(store, webhooks.events, clock, rng),
+                    publisher=publisher,
                     subscriptions=webhooks.subscriptions,
                     deliveries=deliveries,
+                    inbound=Inbound(publisher, webhooks.events, webhooks.policies, clock),
                     jobs=cron.jobs,
                     discovery=discovery,
                     health=health,
@@ -179,6 +182,7 @@ async def open_daemon(
 class _Webhooks:
     events: EventLog
     subscriptions: Subscriptions
+    policies: Policies
     reloader: Reloader
 
 
@@ -246,6 +250,7 @@ async def _open_webhooks(
                 yield _Webhooks(
                     events=events,
                     subscriptions=subscriptions,
+                    policies=policies,
                     reloader=Reloader(
                         settings, policies=policies, lanes=lanes, sender=sender, transport=transport
                     ),

@@ -32,14 +32,20 @@ def type_flaw(text: str) -> str | None:
     return None
 
 
-def _check_type(_instance: object, _attribute: object, value: str) -> None:
+def check_type(_instance: object, _attribute: object, value: str) -> None:
+    """Refuse what is no event type, for attrs."""
     flaw = type_flaw(value)
     if flaw is not None:
         raise ValueError(flaw)
 
 
+def is_event_id(text: str) -> bool:
+    """Tell whether an event may have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 def _check_id(_instance: object, _attribute: object, value: str | None) -> None:
-    if value is not None and _ID.fullmatch(value) is None:
+    if value is not None and not is_event_id(value):
         raise ValueError(
             "expected 1 to 128 printable ASCII characters without spaces, '.' (it ends the id in what is signed) "
             f"and '/', got {shortened(value)!r}"
@@ -55,7 +61,7 @@ def _check_text(_instance: object, _attribute: object, value: str) -> None:
 class PublishEvent:
     """A wish to publish: the body of ``POST /v1/events``. ``id`` makes it idempotent while the event is kept."""
 
-    type: str = attrs.field(validator=_check_type)
+    type: str = attrs.field(validator=check_type)
     data: dict[str, Any]
     source: str = attrs.field(default=DEFAULT_SOURCE, validator=_check_text)
     version: str = attrs.field(default=DEFAULT_VERSION, validator=_check_text)
@@ -93,18 +99,22 @@ class Event:
         type: str,  # noqa: A002 - the field's name
         data: dict[str, Any],
         now: datetime,
+        told_at: datetime | None = None,
         source: str = DEFAULT_SOURCE,
         version: str = DEFAULT_VERSION,
         trace: str | None = None,
         given_id: bool = False,
         about: str | None = None,
     ) -> "Event":
-        """Write the event down. Raises `InvalidInputError` for text that has no UTF-8 form."""
+        """Write the event down. Raises `InvalidInputError` for text that has no UTF-8 form.
+
+        ``told_at``: the ``timestamp`` that an event came with, of which nothing depends here; else it is ``now``.
+        """
         document = {
             "id": id,
             "type": type,
             "data": data,
-            "timestamp": format_instant(now),
+            "timestamp": format_instant(told_at or now),
             "source": source,
             "version": version,
         }

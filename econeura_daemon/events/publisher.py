@@ -52,7 +52,7 @@ class Publisher:
         _refuse_repeats(commands)
 
         if len(events) == 1 and also is None:
-            return [await self._store.ingest(Joint(self._append, events[0]))]
+            return [await self.append(events[0])]
 
         def write(connection: Connection) -> list[Published]:
             try:
@@ -68,6 +68,10 @@ class Publisher:
             return published
 
         return await self._store.ingest(write)
+
+    async def append(self, event: Event) -> Published:
+        """Publish an event that is written down already. Raises the `StoreError` of `core.errors`."""
+        return await self._store.ingest(Joint(self._append, event))
 
     def _append(self, connection: Connection, events: Sequence[Event]) -> list[Published]:
         return self._log.append_all(connection, events)

@@ -18,6 +18,8 @@ from econeura_daemon.server.context import RequestContext
 PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed-request": (400, "Malformed request"),
     "invalid-input": (400, "Invalid input"),
+    "missing-webhook-headers": (400, "Missing required webhook headers"),
+    "invalid-signature": (401, "Invalid signature"),
     "unauthorized": (401, "Unauthorized"),
     "forbidden": (403, "Forbidden"),
     "foreign-origin": (403, "Foreign origin"),
@@ -37,6 +39,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "outcome-unknown": (500, "Outcome unknown"),
     "not-implemented": (501, "Not implemented"),
     "overloaded": (503, "Overloaded"),
+    "no-webhook-secret": (503, "No webhook secret"),
     "store-unavailable": (503, "Store unavailable"),
     "http-version-not-supported": (505, "HTTP version not supported"),
     "upstream-unreachable": (502, "Upstream unreachable"),

@@ -84,6 +84,10 @@ class Metrics:
             "deliveries_backlog", "Deliveries that have not come to an end", ("status",)
         )
 
+        self.webhooks_received = self._counter(
+            "webhooks_received", "Webhooks that came in: stored, duplicate, or why refused", ("outcome",)
+        )
+
         self.mesh_requests = self._counter(
             "mesh_requests", "Calls of services: 2xx and so on, or the slug of a problem", ("type", "outcome")
         )

@@ -312,6 +312,8 @@ async def test_an_address_that_may_not_be_called_is_a_400():
 SCOPES = {
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
+    ("POST", "/v1/workers/webhooks/workers"): None,
+    ("POST", "/v1/webhooks/workers"): None,
     ("POST", "/v1/events"): Scope.PUBLISH,
     ("POST", "/v1/events/batch"): Scope.PUBLISH,
     ("POST", "/v1/services"): Scope.PUBLISH,

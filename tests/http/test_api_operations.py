@@ -150,6 +150,9 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await check("POST", "/v1/events", {"type": "A", "data": {}}, expect=400)
     await check("POST", "/v1/events/batch", {"events": [{"type": "a", "data": {}}]}, expect=202)
     await check("GET", "/v1/events", expect=200)
+    await check("GET", "/v1/analytics/events", expect=200)
+    for inbound in ("/v1/workers/webhooks/workers", "/v1/webhooks/workers"):
+        await check("POST", inbound, expect=400)  # what is signed: test_api_inbound
     await check("GET", "/v1/events/{id}", path=f"/v1/events/{event['id']}", expect=200)
     await check("GET", "/v1/events/{id}", path="/v1/events/none", expect=404)
     listed = await check(

@@ -21,7 +21,15 @@ from econeura_daemon.server.gate import Gate
 from econeura_daemon.server.rules.shed import Slots
 from econeura_daemon.storage import open_store
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
-from econeura_daemon.webhooks import Claimant, Deliveries, Lanes, Policies, SubscriptionFanOut, Subscriptions
+from econeura_daemon.webhooks import (
+    Claimant,
+    Deliveries,
+    Inbound,
+    Lanes,
+    Policies,
+    SubscriptionFanOut,
+    Subscriptions,
+)
 
 ORIGIN = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 BASE_URL = "http://localhost:3001"
@@ -125,17 +133,19 @@ async def open_world(
         health = HealthBoard()
         health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
         metrics = Metrics()
+        publisher = Publisher(store, log, clock, rng)
         services = Services(
             settings=settings,
             clock=clock,
             rng=rng,
             store=store,
             log=log,
-            publisher=Publisher(store, log, clock, rng),
+            publisher=publisher,
             subscriptions=Subscriptions(
                 store=store, policies=policies, claimant=claimant, clock=clock, rng=rng
             ),
             deliveries=Deliveries(store),
+            inbound=Inbound(publisher, log, policies, clock),
             jobs=Jobs(store=store, reports=Reports(log, rng), claimant=claimant, clock=clock, rng=rng),
             discovery=Discovery(registry=registry, prober=prober, mesh=calling.mesh)
             if settings.discovery.enabled

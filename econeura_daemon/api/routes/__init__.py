@@ -1,9 +1,11 @@
 """One file of routes a feature; each route is a few lines."""
 
 from econeura_daemon.api.routes import (
+    analytics,
     cron,
     deliveries,
     events,
+    inbound,
     mesh_faults,
     operations,
     services,
@@ -19,8 +21,10 @@ GROUPS = [
     stream.routes,
     subscriptions.routes,
     deliveries.routes,
+    inbound.routes,
     cron.routes,
+    analytics.routes,
 ]
 
-HOT = {**events.HOT, **services.HOT}
+HOT = {**events.HOT, **inbound.HOT, **services.HOT}
 """Those that `server` serves itself."""

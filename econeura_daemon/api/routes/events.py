@@ -137,8 +137,13 @@ HOT: Views = {
 )
 async def list_events() -> Response:
     """List events, newest first."""
+    return await reply_events("/v1/events")
+
+
+async def reply_events(path: str) -> Response:
+    """Answer with a page of the events that the present query asks for, of the list at ``path``."""
     query = current_query()
-    page = query.page("/v1/events")
+    page = query.page(path)
     events = await services().log.page(
         type=query[EVENT_PATTERN],
         since=query[SINCE],
