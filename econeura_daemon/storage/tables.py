@@ -270,3 +270,79 @@ cron_runs = sa.Table(
 """One row a run, made in the transaction that advances the job past the tick. ``start_after``: from when on whoever has
 room may claim it; an open run without it and without claim waits for the job's run before it. ``claimed_by`` and
 ``lease_until`` are as those of deliveries."""
+
+emails = sa.Table(
+    "emails",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("message_id", sa.Text, nullable=False),
+    sa.Column("organization_id", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("result", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("service_id", sa.Text),
+    sa.Column("response_time", sa.Integer, nullable=False),
+    sa.Column("job_id", sa.Text),
+    sa.Column("recorded_at", _Instant, nullable=False),
+    sa.Index("emails_message", "message_id", "id"),
+    sa.Index("emails_organization", "organization_id", "id"),
+    sa.Index(
+        "emails_failed",
+        "id",
+        sqlite_where=sa.text("status = 'failed'"),
+        postgresql_where=sa.text("status = 'failed'"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""What became of e-mails that were to be processed, one row each time. ``status``: succeeded or failed; ``result`` is
+the worker's, as JSON; ``job_id``: the bulk job that it was part of."""
+
+bulk_jobs = sa.Table(
+    "bulk_jobs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("organization_id", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("metadata", sa.Text),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("successful", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("is_canceled", sa.Boolean, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("started_at", _Instant),
+    sa.Column("finished_at", _Instant),
+    sa.Column("start_after", _Instant),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("lease_until", _Instant),
+    sa.Index(
+        "bulk_jobs_waiting",
+        "start_after",
+        sqlite_where=sa.text("start_after IS NOT NULL"),
+        postgresql_where=sa.text("start_after IS NOT NULL"),
+    ),
+    sa.Index(
+        "bulk_jobs_claimed",
+        "claimed_by",
+        sqlite_where=sa.text("claimed_by IS NOT NULL"),
+        postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""Bulk jobs that go on after their 202. ``status``: queued, running, succeeded, partial, failed, canceled;
+``is_canceled``: somebody asked for its end; ``start_after``, ``claimed_by`` and ``lease_until`` as those of
+runs."""
+
+bulk_items = sa.Table(
+    "bulk_items",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("message_id", sa.Text, nullable=False),
+    sa.Column("email_id", sa.Text),
+    sqlite_with_rowid=False,
+)
+"""The e-mails of a bulk job in the order asked; ``email_id``: the row that tells what became of it, if it did."""

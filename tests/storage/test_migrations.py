@@ -43,7 +43,7 @@ INDEXES_OF_POSTGRESQL = """
 """
 
 NEXT = len(MIGRATIONS) + 1
-RELEASED = {1: "036873ad70f2bb88", 2: "e52c7097ff3b137a", 3: "04888bda19b9580a"}
+RELEASED = {1: "036873ad70f2bb88", 2: "e52c7097ff3b137a", 3: "04888bda19b9580a", 4: "7a17597dff42bb67"}
 """The beginnings of SHA-256 of every migration's text."""
 
 

@@ -15,8 +15,11 @@ from econeura_daemon.cron.store import statements as cron
 from econeura_daemon.cron.store import ticks as cron_ticks
 from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.store import queries, recovery, statements, subscriptions
+from econeura_daemon.workers.model import EmailStatus
+from econeura_daemon.workers.store import emails
 from tests.support.inline_store import open_inline_store
 
+FAILED = EmailStatus.FAILED
 ME = Claimant("dmn_1", "run_1", None)
 
 HOT = {
@@ -41,7 +44,7 @@ HOT = {
     "cron RELEASE_NEXT": (cron.RELEASE_NEXT, "cron_runs_open (job_id=?)"),
     "cron TRIM": (cron.TRIM, "cron_runs_job (job_id=? AND id<?)"),
 }
-SCAN = re.compile(r"SCAN (deliveries|cron_jobs|cron_runs)(?! USING (COVERING )?INDEX)")
+SCAN = re.compile(r"SCAN (deliveries|cron_jobs|cron_runs|emails)(?! USING (COVERING )?INDEX)")
 """Of a whole table; a walk along an index that ends with the first row is none."""
 
 
@@ -146,6 +149,13 @@ COLD = {
     "cron claimed_by": (cron_runs.claimed_by, {"claimant": ME}, "cron_runs_claimed"),
     "cron page of jobs": (cron_jobs.page, {"after": "j", "limit": 9}, "PRIMARY KEY (id>?)"),
     "cron names of jobs": (cron_jobs.names, {"job_ids": ["j", "k"]}, "PRIMARY KEY (id=?)"),
+    "page of an organization's e-mails": (
+        emails.page,
+        {"organization_id": "o", "before": "e", "limit": 9},
+        "emails_organization (organization_id=? AND id<?)",
+    ),
+    "page of e-mails that failed": (emails.page, {"status": FAILED, "limit": 9}, "emails_failed"),
+    "forget e-mails": (emails.forget, {"before": "e", "most": 9}, "PRIMARY KEY (id<?)"),
     "cron forget": (cron_runs.forget, {"before": "r", "most": 9}, "PRIMARY KEY (id<?)"),
 }
 

@@ -12,7 +12,12 @@ import attrs
 
 from econeura_daemon.core.errors import StoreTooNewError, StoreUnavailableError
 from econeura_daemon.storage.dialect import BEGIN_ALONE, SQLITE, TABLES, WORDS
-from econeura_daemon.storage.migrations import m0001_events_and_webhooks, m0002_registry, m0003_cron
+from econeura_daemon.storage.migrations import (
+    m0001_events_and_webhooks,
+    m0002_registry,
+    m0003_cron,
+    m0004_workers,
+)
 
 Execute = Callable[[str], Sequence[tuple[Any, ...]]]
 """Runs one statement outside any transaction of its own and returns its rows, if any."""
@@ -37,6 +42,7 @@ MIGRATIONS = (
     Migration(1, "events and webhooks", m0001_events_and_webhooks.STATEMENTS),
     Migration(2, "registry", m0002_registry.STATEMENTS),
     Migration(3, "cron", m0003_cron.STATEMENTS),
+    Migration(4, "workers", m0004_workers.STATEMENTS),
 )
 
 NEWEST = MIGRATIONS[-1].version
