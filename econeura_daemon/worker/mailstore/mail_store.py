@@ -1,0 +1,275 @@
+"""A mail store: its mails by Message-ID, and what is done with them.
+
+Everything here is synchronous and may be called from any thread; callers on an event loop use worker threads. One lock
+is held while the index is read or changed, never while a mail is sent.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from heapq import nsmallest
+from pathlib import Path
+
+from econeura_daemon.core.clock import Clock, SystemClock, from_ms
+from econeura_daemon.core.errors import InvalidInputError
+from econeura_daemon.worker.mailstore.eml import EmlFolder
+from econeura_daemon.worker.mailstore.folder_names import check_folder
+from econeura_daemon.worker.mailstore.index import Entry, Index
+from econeura_daemon.worker.mailstore.layout import Layout
+from econeura_daemon.worker.mailstore.maildir import Maildir
+from econeura_daemon.worker.mailstore.marks import Marks
+from econeura_daemon.worker.mailstore.mbox import Mbox
+from econeura_daemon.worker.mailstore.message_ids import normalised
+from econeura_daemon.worker.mailstore.model import (
+    ARCHIVE,
+    INBOX,
+    Action,
+    Changes,
+    Done,
+    Kind,
+    MailStoreError,
+    MailStoreUnavailableError,
+    MailUnreadableError,
+    MessageNotFoundError,
+    Outcome,
+    Statistics,
+    StoredMail,
+)
+
+READ_LIMIT = 50 * 1024 * 1024
+"""Bytes of the largest mail that is read; MTAs refuse much smaller ones (Postfix: message_size_limit 10 MB)."""
+_TRIES = 5
+"""How often a mail is looked for again that a mail client moves while we look."""
+
+
+class MailStore:
+    """The mails of one store."""
+
+    def __init__(
+        self, layout: Layout, marks: Marks, *, read_limit: int, monotonic: Callable[[], float]
+    ) -> None:
+        self._layout = layout
+        self._marks = marks
+        self._read_limit = read_limit
+        self._monotonic = monotonic
+        self._index = Index()
+        self._lock = threading.RLock()
+        self._scans = 0
+        self._scan_seconds = 0.0
+        self._look_again_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<MailStore: {self._layout.kind}, {len(self._index)} mails>"
+
+    def find(self, message_id: str) -> StoredMail | None:
+        """Return the mail with this id, with or without angle brackets; None if there is none.
+
+        An id that is not known is looked for in what has changed since.
+        """
+        with self._lock:
+            entry = self._entry(normalised(message_id))
+            return None if entry is None else _shown(entry)
+
+    def read(self, message_id: str) -> bytes:
+        """Return the mail's bytes.
+
+        Raises `MessageNotFoundError`, `MailTooLargeError`, `MailUnreadableError`, `MailStoreUnavailableError`.
+        """
+        wanted = normalised(message_id)
+        for _ in range(_TRIES):
+            with self._lock:
+                entry = self._entry(wanted)
+            if entry is None:
+                break
+            try:
+                return self._layout.read(entry, self._read_limit)
+            except FileNotFoundError:
+                self.scan()  # a mail client has renamed it, or it is gone
+            except OSError as error:
+                raise MailUnreadableError(f"The mail {message_id!r} cannot be read: {error}") from error
+        raise MessageNotFoundError(message_id)
+
+    def unprocessed(self, limit: int) -> list[str]:
+        """Return the ids of at most ``limit`` mails that came in and are not processed, the oldest first.
+
+        What people have put into folders themselves is theirs: of a Maildir and an mbox only the inbox is gone
+        through, of a folder of files everything but the archive.
+        """
+        with self._lock:
+            self._refresh_marks()
+            waiting = (
+                entry
+                for entry in self._index.firsts()
+                if self._is_incoming(entry)
+                and not self._marks.is_processed(entry.message_id)
+                and self._layout.is_settled(entry)
+            )
+            oldest = nsmallest(limit, waiting, key=lambda entry: (entry.head.arrived_ns, entry.position))
+            return [entry.message_id for entry in oldest]
+
+    def scan(self, *, thorough: bool = False) -> Changes:
+        """Look what has changed; ``thorough`` looks at everything, files that were edited in place too.
+
+        Raises `MailStoreUnavailableError` if the store is not there; what is known of it stays.
+        """
+        with self._lock:
+            started = self._monotonic()
+            self._layout.scan(self._index, thorough=thorough)
+            self._scan_seconds = self._monotonic() - started
+            self._scans += 1
+            return self._index.take_changes()
+
+    def carry_out(
+        self, message_id: str, action: Action, category: str | None = None, forward_to: str | None = None
+    ) -> Done:
+        """Do it, and mark the mail as processed; once done it can be asked for again, and says `Outcome.ALREADY`.
+
+        ``categorize`` and ``archive`` put every copy that came in into a folder. Raises `MessageNotFoundError`,
+        `InvalidInputError` for a category that no folder can have, `MailStoreError` if the store does not allow it.
+        """
+        wanted = normalised(message_id)
+        done = self._carry_out(wanted, Action(action), category, forward_to)
+        if done.is_final:
+            with self._lock:
+                try:
+                    self._marks.note_processed(wanted)
+                except OSError as error:
+                    raise MailStoreUnavailableError(f"Nothing can be noted in the store: {error}") from error
+        return done
+
+    def statistics(self) -> Statistics:
+        """Count."""
+        with self._lock:
+            return Statistics(
+                kind=self._layout.kind,
+                mails=len(self._index),
+                folders=self._layout.folders,
+                derived_ids=self._index.derived_ids,
+                duplicates=self._index.duplicates,
+                unreadable=self._layout.unreadable,
+                processed=self._marks.processed,
+                scans=self._scans,
+                scan_seconds=self._scan_seconds,
+            )
+
+    def _carry_out(
+        self, message_id: str, action: Action, category: str | None, forward_to: str | None
+    ) -> Done:
+        match action:
+            case Action.CATEGORIZE:
+                if category is None:
+                    raise InvalidInputError.at(
+                        "$.category", "expected a category, for the mail is put into its folder"
+                    )
+                return self._file(message_id, action, check_folder(category, "$.category"))
+            case Action.ARCHIVE:
+                return self._file(message_id, action, ARCHIVE)
+            case Action.FORWARD:
+                raise NotImplementedError(forward_to)
+            case Action.NONE:
+                with self._lock:
+                    entry = self._entry(message_id)
+                    if entry is None:
+                        raise MessageNotFoundError(message_id)
+                    return Done(
+                        message_id=message_id, action=action, outcome=Outcome.DONE, folder=entry.folder
+                    )
+
+    def _file(self, message_id: str, action: Action, folder: str) -> Done:
+        """Put the mail into the folder."""
+        outcome = Outcome.ALREADY
+        with self._lock:
+            for _ in range(_TRIES):
+                if self._entry(message_id) is None:
+                    break
+                copies = self._index.entries(message_id)
+                elsewhere = [entry for entry in copies if entry.folder != folder and self._is_incoming(entry)]
+                if not elsewhere and all(entry.folder != folder for entry in copies):
+                    elsewhere = copies[:1]  # it lies in a folder of somebody's, and was asked for by its id
+                try:
+                    put = [self._layout.put(entry, folder) for entry in elsewhere]
+                except OSError as error:
+                    raise MailStoreError(
+                        f"The mail {message_id!r} cannot be put into {folder!r}: {error}"
+                    ) from error
+                if any(put):
+                    outcome = Outcome.DONE
+                if all(put):
+                    return Done(message_id=message_id, action=action, outcome=outcome, folder=folder)
+                self._layout.scan(self._index, thorough=False)
+        raise MessageNotFoundError(message_id)
+
+    def _entry(self, message_id: str) -> Entry | None:
+        """Return where the mail is; one that is not known may have come in since the last scan."""
+        found = self._index.entries(message_id)
+        if not found and self._monotonic() >= self._look_again_at:
+            started = self._monotonic()
+            self._layout.scan(self._index, thorough=False)
+            ended = self._monotonic()
+            # Who asks for thousands of ids that are not there costs a tenth of the time at most.
+            self._look_again_at = ended + 10 * (ended - started)
+            found = self._index.entries(message_id)
+        return next((entry for entry in found if self._is_incoming(entry)), found[0]) if found else None
+
+    def _is_incoming(self, entry: Entry) -> bool:
+        if self._layout.kind is Kind.EML:
+            return entry.folder.partition("/")[0] != ARCHIVE
+        return entry.folder == INBOX
+
+    def _refresh_marks(self) -> None:
+        try:
+            self._marks.refresh()
+        except OSError as error:
+            raise MailStoreUnavailableError(f"The marks of the store cannot be read: {error}") from error
+
+
+def open_mail_store(
+    path: Path,
+    kind: Kind | str = Kind.AUTO,
+    *,
+    marks: Path | None = None,
+    read_limit: int = READ_LIMIT,
+    clock: Clock | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> MailStore:
+    """Open the store at ``path`` and read which mails it has: seconds for 100,000 of them.
+
+    ``marks`` is where it is noted what was done, if the store is not to be written to; ``read_limit`` is the size in
+    bytes of the largest mail that `MailStore.read` returns. Raises `MailStoreUnavailableError`.
+    """
+    clock = clock or SystemClock()
+    path = Path(path)
+    kind = Kind(kind)
+    if kind is Kind.AUTO:
+        kind = _kind_of(path)
+    layout: Layout
+    match kind:
+        case Kind.MAILDIR:
+            layout = Maildir(path.resolve(), monotonic)
+        case Kind.MBOX:
+            layout = Mbox(path.resolve(), clock)
+        case _:
+            layout = EmlFolder(path.resolve(), monotonic, clock)
+    store = MailStore(layout, Marks(marks or layout.notes), read_limit=read_limit, monotonic=monotonic)
+    store.scan()
+    return store
+
+
+def _kind_of(path: Path) -> Kind:
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(5)
+        if start not in {b"", b"From "}:
+            raise MailStoreUnavailableError(f"The file {path} is no mbox: it does not begin with 'From '")
+        return Kind.MBOX
+    if not path.is_dir():
+        raise MailStoreUnavailableError(
+            f"There is no mail store at {path}: expected a Maildir, an mbox file or a folder of .eml files"
+        )
+    return Kind.MAILDIR if (path / "cur").is_dir() and (path / "new").is_dir() else Kind.EML
+
+
+def _shown(entry: Entry) -> StoredMail:
+    return StoredMail(
+        entry.message_id, entry.folder, entry.head.size, from_ms(entry.head.arrived_ns // 1_000_000)
+    )

@@ -1,0 +1,216 @@
+"""A Maildir (https://cr.yp.to/proto/maildir.html) with subfolders as Maildir++ has them: ``.Name/{cur,new,tmp}``.
+
+A mail is delivered by a rename from ``tmp`` to ``new``; a mail client moves it to ``cur`` and renames it whenever its
+flags change (``…:2,S``). What stands before the colon stays the same, and the content does too: a mail is read once.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from econeura_daemon.worker.mailstore.directories import Listing, names_in
+from econeura_daemon.worker.mailstore.files import read_file, sync_directory
+from econeura_daemon.worker.mailstore.folder_names import from_utf7, to_utf7
+from econeura_daemon.worker.mailstore.heads import head_of
+from econeura_daemon.worker.mailstore.index import Entry, Index
+from econeura_daemon.worker.mailstore.model import INBOX, Kind, MailStoreUnavailableError
+
+_KEYWORDS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
+_PASSES = 3
+"""How often a folder is looked at again, at once, because mails were renamed while we looked."""
+
+
+@attrs.define(eq=False)
+class _Half:
+    """``new`` or ``cur`` of a folder: which file is which mail; None for one that is no mail to us."""
+
+    listing: Listing
+    entries: dict[str, Entry | None] = attrs.field(factory=dict)
+
+
+class Maildir:
+    """The layout of a Maildir."""
+
+    kind = Kind.MAILDIR
+
+    def __init__(self, root: Path, monotonic: Callable[[], float]) -> None:
+        self._root = root
+        self._monotonic = monotonic
+        self._listing = Listing(root, monotonic)
+        self._folders: dict[str, tuple[_Half, _Half]] = {}
+
+    @property
+    def notes(self) -> Path:
+        """A file beside ``new`` and ``cur``, where Dovecot and Courier keep theirs; with a dot it would be a folder."""
+        return self._root / "econeura-marks"
+
+    @property
+    def folders(self) -> int:
+        """How many folders there are, the inbox with them."""
+        return len(self._folders)
+
+    @property
+    def unreadable(self) -> int:
+        """How many files could not be opened as mails."""
+        return sum(entry is None for half in self._halves() for entry in half.entries.values())
+
+    def scan(self, index: Index, *, thorough: bool) -> None:
+        """Make the index true."""
+        try:
+            if self._listing.has_changed() or thorough:
+                self._find_folders(index)
+        except OSError as error:
+            raise MailStoreUnavailableError(f"The Maildir {self._root} cannot be read: {error}") from error
+        for name in list(self._folders):
+            try:
+                self._scan_folder(name, index, thorough=thorough)
+            except FileNotFoundError:
+                self._listing.forget()  # the whole folder was deleted or renamed while we looked
+
+    def read(self, entry: Entry, limit: int) -> bytes:
+        """Return the mail."""
+        return read_file(self._root / entry.place, limit)
+
+    def put(self, entry: Entry, folder: str) -> bool:
+        """Rename the file into the folder: it is in the one or in the other at any moment."""
+        source = self._root / entry.place
+        half, name = source.parent.name, source.name
+        target = self._root / f".{to_utf7(folder)}"
+        self._make_folder(target)
+        filed = _filed_name(target, name)
+        try:
+            source.rename(target / half / filed)
+        except FileNotFoundError:
+            return False
+        sync_directory(target / half)
+        sync_directory(source.parent)
+        self._moved(entry, folder, half, filed)
+        return True
+
+    def is_settled(self, entry: Entry) -> bool:  # noqa: ARG002 - a Maildir shows no mail before it is whole
+        """Whether the mail is there whole."""
+        return True
+
+    def _moved(self, entry: Entry, folder: str, half: str, name: str) -> None:
+        before = self._root / entry.place
+        for known in self._folders[entry.folder]:
+            if known.listing.path == before.parent:
+                known.entries.pop(before.name, None)
+        path = self._root / f".{to_utf7(folder)}"
+        new, cur = self._folders.setdefault(folder, self._halves_of(path))
+        entry.folder, entry.place = folder, f"{path.name}/{half}/{name}"
+        (new if half == "new" else cur).entries[name] = entry
+
+    def _halves_of(self, path: Path) -> tuple[_Half, _Half]:
+        return _Half(Listing(path / "new", self._monotonic)), _Half(Listing(path / "cur", self._monotonic))
+
+    def _halves(self) -> Iterator[_Half]:
+        for halves in self._folders.values():
+            yield from halves
+
+    def _find_folders(self, index: Index) -> None:
+        found = {INBOX: self._root}
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                # A link could lead out of the store, or in a circle.
+                if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    path = self._root / entry.name
+                    if (path / "cur").is_dir():
+                        found[from_utf7(entry.name[1:])] = path
+        if not (self._root / "cur").is_dir():
+            raise FileNotFoundError(f"there is no {self._root / 'cur'}")
+        for name in self._folders.keys() - found.keys():
+            for half in self._folders.pop(name):
+                for gone in half.entries.values():
+                    if gone is not None:
+                        index.remove(gone)
+        for name in sorted(found.keys() - self._folders.keys()):
+            self._folders[name] = self._halves_of(found[name])
+
+    def _scan_folder(self, folder: str, index: Index, *, thorough: bool) -> None:
+        halves = self._folders[folder]
+        for _ in range(_PASSES):
+            # ``new`` before ``cur``: a mail that moves while we look is seen in both rather than in neither.
+            for half in halves if thorough else ():  # what could not be opened is tried again
+                half.entries = {name: entry for name, entry in half.entries.items() if entry is not None}
+            looks = [_look(half) if half.listing.has_changed() or thorough else None for half in halves]
+            if not self._apply(folder, halves, looks, index):
+                return
+
+    def _apply(
+        self, folder: str, halves: tuple[_Half, _Half], looks: list[set[str] | None], index: Index
+    ) -> bool:
+        """Enter what came and take out what went; return whether something was renamed while we looked."""
+        moved: dict[str, Entry] = {}
+        for half, names in zip(halves, looks, strict=True):
+            for name in half.entries.keys() - names if names is not None else ():
+                gone = half.entries.pop(name)
+                if gone is not None:
+                    moved[_base(name)] = gone
+        missed = False
+        for half, names in zip(halves, looks, strict=True):
+            for name in sorted(names - half.entries.keys()) if names is not None else ():
+                place = f"{half.listing.path.relative_to(self._root)}/{name}"
+                known = moved.pop(_base(name), None)
+                if known is not None:
+                    known.place = place
+                    half.entries[name] = known
+                    continue
+                try:
+                    entry = Entry(head_of(f"{self._root}/{place}"), folder, place)
+                except FileNotFoundError:
+                    missed = True
+                    continue
+                except OSError:
+                    half.entries[name] = None
+                    continue
+                half.entries[name] = entry
+                index.add(entry)
+        for gone in moved.values():
+            index.remove(gone)
+        return missed
+
+    def _make_folder(self, path: Path) -> None:
+        mode = self._root.stat().st_mode & 0o777
+        for part in (path, path / "tmp", path / "new", path / "cur"):
+            try:
+                part.mkdir(mode=mode)
+            except FileExistsError:
+                continue
+            part.chmod(mode)  # as the inbox is, whatever our umask says
+        (path / "maildirfolder").touch()
+
+
+def _look(half: _Half) -> set[str]:
+    """Return the names in ``half``.
+
+    A directory that is read while files are renamed in it may leave one out (POSIX leaves it open): a mail is gone only
+    if a second look does not see it either.
+    """
+    names = set(names_in(half.listing.path))
+    if half.entries.keys() - names:
+        names.update(names_in(half.listing.path))
+    return names
+
+
+def _filed_name(target: Path, name: str) -> str:
+    """Return the name that the mail gets in another folder.
+
+    Its small letters go: they are keywords of the folder that it leaves, and would mean others in this one. A name that
+    is there already, which no delivery makes, gets a number.
+    """
+    base, colon, flags = name.partition(":2,")
+    flags = colon + flags.translate(_KEYWORDS)
+    first, comma, sizes = base.partition(",")
+    number = 0
+    filed = base + flags
+    while any((target / half / filed).exists() for half in ("new", "cur")):
+        number += 1
+        filed = f"{first}-{number}{comma}{sizes}{flags}"
+    return filed
+
+
+def _base(name: str) -> str:
+    return name.partition(":")[0]
