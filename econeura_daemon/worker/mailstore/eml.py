@@ -197,9 +197,9 @@ class EmlFolder:
             self._restless.pop(entry.place, None)
 
     def _is_young(self, entry: Entry) -> bool:
-        """Whether it changed a moment ago; a file from the future is not, or it would be for ever."""
+        """Whether it changed a moment ago; one from the far future is not, or it would be for ever."""
         age = to_ms(self._clock.now()) / 1000 - entry.head.arrived_ns / 1e9
-        return 0 <= age < SETTLED
+        return abs(age) < SETTLED
 
 
 def _list(path: Path) -> tuple[set[str], set[str]]:

@@ -181,7 +181,7 @@ class MailStore:
         with self._lock:
             for _ in range(_TRIES):
                 if self._entry(message_id) is None:
-                    break
+                    raise MessageNotFoundError(message_id)
                 copies = self._index.entries(message_id)
                 elsewhere = [entry for entry in copies if entry.folder != folder and self._is_incoming(entry)]
                 if not elsewhere and all(entry.folder != folder for entry in copies):
@@ -197,7 +197,9 @@ class MailStore:
                 if all(put):
                     return Done(message_id=message_id, action=action, outcome=outcome, folder=folder)
                 self._layout.scan(self._index, thorough=False)
-        raise MessageNotFoundError(message_id)
+        raise MailStoreError(
+            f"The mail {message_id!r} is moved by other programs whenever it is to be put elsewhere"
+        )
 
     def _entry(self, message_id: str) -> Entry | None:
         """Return where the mail is; one that is not known may have come in since the last scan."""

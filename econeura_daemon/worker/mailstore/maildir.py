@@ -21,6 +21,9 @@ _KEYWORDS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
 _PASSES = 3
 """How often a folder is looked at again, at once, because mails were renamed while we looked."""
 
+_CHASES = 20
+"""How often a mail is followed that is renamed just when we open it."""
+
 
 @attrs.define(eq=False)
 class _Half:
@@ -71,37 +74,47 @@ class Maildir:
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """Return the mail."""
-        return read_file(self._root / entry.place, limit)
+        path = self._root / entry.place
+        for _ in range(_CHASES):
+            try:
+                return read_file(path, limit)
+            except FileNotFoundError:
+                path = _followed(path)
+        return read_file(path, limit)
 
     def put(self, entry: Entry, folder: str) -> bool:
         """Rename the file into the folder: it is in the one or in the other at any moment."""
         source = self._root / entry.place
-        half, name = source.parent.name, source.name
         target = self._root / f".{to_utf7(folder)}"
         self._make_folder(target)
-        filed = _filed_name(target, name)
-        try:
-            source.rename(target / half / filed)
-        except FileNotFoundError:
-            return False
-        sync_directory(target / half)
-        sync_directory(source.parent)
-        self._moved(entry, folder, half, filed)
-        return True
+        for _ in range(_CHASES):
+            filed = target / source.parent.name / _filed_name(target, source.name)
+            try:
+                source.rename(filed)
+            except FileNotFoundError:
+                try:
+                    source = _followed(source)
+                except FileNotFoundError:
+                    return False
+                continue
+            sync_directory(filed.parent)
+            sync_directory(source.parent)
+            self._moved(entry, folder, filed)
+            return True
+        return False
 
     def is_settled(self, entry: Entry) -> bool:  # noqa: ARG002 - a Maildir shows no mail before it is whole
         """Whether the mail is there whole."""
         return True
 
-    def _moved(self, entry: Entry, folder: str, half: str, name: str) -> None:
+    def _moved(self, entry: Entry, folder: str, path: Path) -> None:
         before = self._root / entry.place
         for known in self._folders[entry.folder]:
             if known.listing.path == before.parent:
                 known.entries.pop(before.name, None)
-        path = self._root / f".{to_utf7(folder)}"
-        new, cur = self._folders.setdefault(folder, self._halves_of(path))
-        entry.folder, entry.place = folder, f"{path.name}/{half}/{name}"
-        (new if half == "new" else cur).entries[name] = entry
+        new, cur = self._folders.setdefault(folder, self._halves_of(path.parent.parent))
+        entry.folder, entry.place = folder, str(path.relative_to(self._root))
+        (new if path.parent.name == "new" else cur).entries[path.name] = entry
 
     def _halves_of(self, path: Path) -> tuple[_Half, _Half]:
         return _Half(Listing(path / "new", self._monotonic)), _Half(Listing(path / "cur", self._monotonic))
@@ -210,6 +223,16 @@ def _filed_name(target: Path, name: str) -> str:
         number += 1
         filed = f"{first}-{number}{comma}{sizes}{flags}"
     return filed
+
+
+def _followed(path: Path) -> Path:
+    """Return the name that the mail has by now in its folder. Raises FileNotFoundError."""
+    base = _base(path.name)
+    for half in (path.parent.parent / "new", path.parent.parent / "cur"):
+        for name in names_in(half):
+            if _base(name) == base:
+                return half / name
+    raise FileNotFoundError(f"{path} is gone")
 
 
 def _base(name: str) -> str:
