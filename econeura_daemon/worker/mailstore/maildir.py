@@ -160,6 +160,8 @@ class Maildir:
         for half, names in zip(halves, looks, strict=True):
             for name in half.entries.keys() - names if names is not None else ():
                 gone = half.entries.pop(name)
+                if gone is not None and (twice := moved.get(_base(name))) is not None:
+                    index.remove(twice)  # it moved while we looked, and was seen in two places
                 if gone is not None:
                     moved[_base(name)] = gone
         missed = False
