@@ -160,32 +160,36 @@ class Maildir:
         for half, names in zip(halves, looks, strict=True):
             for name in half.entries.keys() - names if names is not None else ():
                 gone = half.entries.pop(name)
-                if gone is not None and (twice := moved.get(_base(name))) is not None:
+                if gone is None:
+                    continue
+                if (twice := moved.get(_base(name))) is not None:
                     index.remove(twice)  # it moved while we looked, and was seen in two places
-                if gone is not None:
-                    moved[_base(name)] = gone
+                moved[_base(name)] = gone
         missed = False
         for half, names in zip(halves, looks, strict=True):
             for name in sorted(names - half.entries.keys()) if names is not None else ():
-                place = f"{half.listing.path.relative_to(self._root)}/{name}"
-                known = moved.pop(_base(name), None)
-                if known is not None:
-                    known.place = place
-                    half.entries[name] = known
-                    continue
-                try:
-                    entry = Entry(head_of(f"{self._root}/{place}"), folder, place)
-                except FileNotFoundError:
-                    missed = True
-                    continue
-                except OSError:
-                    half.entries[name] = None
-                    continue
-                half.entries[name] = entry
-                index.add(entry)
+                missed |= not self._enter(folder, half, name, moved.pop(_base(name), None), index)
         for gone in moved.values():
             index.remove(gone)
         return missed
+
+    def _enter(self, folder: str, half: _Half, name: str, known: Entry | None, index: Index) -> bool:
+        """Enter a name, of a mail that is ``known`` if it only moved; return False if it is gone already."""
+        place = f"{half.listing.path.relative_to(self._root)}/{name}"
+        if known is not None:
+            known.place = place
+            half.entries[name] = known
+            return True
+        try:
+            entry = Entry(head_of(f"{self._root}/{place}"), folder, place)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            half.entries[name] = None
+            return True
+        half.entries[name] = entry
+        index.add(entry)
+        return True
 
     def _make_folder(self, path: Path) -> None:
         mode = self._root.stat().st_mode & 0o777
