@@ -10,6 +10,7 @@ from econeura_daemon.events import pattern_flaw
 from econeura_daemon.events.model import type_flaw
 from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import DeliveryStatus
+from econeura_daemon.workers.model import EmailStatus
 
 MAX_PATTERNS = 50
 _MAX_ID_LENGTH = 128
@@ -24,6 +25,7 @@ _METHOD = re.compile(r"[A-Z]{1,16}")
 
 _one_status = choice_of(*(status.value for status in DeliveryStatus))
 _one_run_status = choice_of(*(status.value for status in RunStatus))
+_one_email_status = choice_of(*(status.value for status in EmailStatus))
 _one_service_status = choice_of(*(status.value for status in Status))
 
 
@@ -75,6 +77,12 @@ def _wait(text: str) -> float:
 def _words(text: str) -> str:
     if not text or len(text) > 128 or not text.isprintable():
         raise ValueError(f"expected 1 to 128 characters, got {shortened(text)!r}")
+    return text
+
+
+def _message_id(text: str) -> str:
+    if not text or len(text) > 998 or not text.isprintable():
+        raise ValueError(f"expected 1 to 998 characters, got {shortened(text)!r}")
     return text
 
 
@@ -169,4 +177,17 @@ RUN_STATUS: Parameter[RunStatus | None] = Parameter(
     default=None,
     schema={"type": "string", "enum": [status.value for status in RunStatus]},
     doc="Only runs in this state.",
+)
+EMAIL_STATUS: Parameter[EmailStatus | None] = Parameter(
+    name="status",
+    read=lambda text: EmailStatus(_one_email_status(text)),
+    default=None,
+    schema={"type": "string", "enum": [status.value for status in EmailStatus]},
+    doc="Only those that ended so.",
+)
+ORGANIZATION_ID: Parameter[str | None] = Parameter(
+    name="organizationId", read=_words, default=None, schema=_TEXT, doc="Only of this organization."
+)
+MESSAGE_ID: Parameter[str | None] = Parameter(
+    name="messageId", read=_message_id, default=None, schema=_TEXT, doc="Only of this e-mail."
 )

@@ -26,6 +26,7 @@ from econeura_daemon.core.errors import (
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import Problem, document
 from econeura_daemon.webhooks import MissingHeadersError, NoSecretError, SignatureError
+from econeura_daemon.workers import NoTurnError, WorkersFailedError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -56,6 +57,8 @@ ANSWERS: Mapping[type[Exception], _Answer] = {
     MissingHeadersError: _Answer("missing-webhook-headers"),
     NoSecretError: _Answer("no-webhook-secret"),
     SignatureError: _Answer("invalid-signature", headers=_SIGN),
+    NoTurnError: _Answer("concurrency-limit", headers=_RETRY_SOON),
+    WorkersFailedError: _Answer("workers-failed"),
     StoreBusyError: _Answer(
         "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", _RETRY_SOON
     ),

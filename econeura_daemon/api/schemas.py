@@ -18,6 +18,7 @@ from econeura_daemon.cron.model import RunStatus, RunTrigger
 from econeura_daemon.probes.model import Outcome
 from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
+from econeura_daemon.workers.model import EmailStatus, Priority
 
 Schema = dict[str, Any]
 
@@ -255,6 +256,30 @@ COMPONENTS: Mapping[str, Schema] = {
         output=nullable(STRING),
         error=nullable(STRING),
     ),
+    "WebhookStats": {
+        **obj(
+            totalSubscriptions=COUNT,
+            activeSubscriptions=COUNT,
+            totalDeliveries=COUNT,
+            pendingDeliveries=COUNT,
+            failedDeliveries=COUNT,
+            deliveredDeliveries=COUNT,
+        ),
+        "additionalProperties": COUNT,
+    },
+    "Email": obj(
+        id=STRING,
+        messageId=STRING,
+        organizationId=STRING,
+        priority=values_of(Priority),
+        status=values_of(EmailStatus),
+        result=nullable(ANY_OBJECT),
+        error=nullable(STRING),
+        serviceId=nullable(STRING),
+        responseTime=MS,
+        jobId=nullable(STRING),
+        recordedAt=INSTANT,
+    ),
     "CronStats": obj(
         totalJobs=COUNT,
         enabledJobs=COUNT,
@@ -269,16 +294,22 @@ COMPONENTS: Mapping[str, Schema] = {
         nextRun=nullable(INSTANT),
     ),
     "Problem": {
-        **obj(
-            type=STRING,
-            title=STRING,
-            status=INTEGER,
-            detail=STRING,
-            instance=STRING,
-            success=BOOLEAN,
-            error=STRING,
-            details=listed(obj(path=STRING, message=STRING)),
-            timestamp=INSTANT,
+        **maybe(
+            obj(
+                type=STRING,
+                title=STRING,
+                status=INTEGER,
+                detail=STRING,
+                instance=STRING,
+                success=BOOLEAN,
+                error=STRING,
+                details=listed(obj(path=STRING, message=STRING)),
+                timestamp=INSTANT,
+                messageId=STRING,
+                jobId=STRING,
+            ),
+            "messageId",
+            "jobId",
         ),
         "description": "RFC 9457, with the members that clients of the inherited API read.",
         "additionalProperties": True,

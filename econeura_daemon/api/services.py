@@ -9,7 +9,7 @@ from quart import current_app
 from econeura_daemon.api.idempotency import IdempotencyKeys
 from econeura_daemon.api.lists import Lists
 from econeura_daemon.api.paging import Cursors
-from econeura_daemon.client import Mesh
+from econeura_daemon.client import Mesh, NoHealthyInstanceError
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import SwitchedOffError
 from econeura_daemon.core.settings import Settings
@@ -20,6 +20,7 @@ from econeura_daemon.registry import Registry
 from econeura_daemon.storage import Store
 from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import Deliveries, Inbound, Subscriptions
+from econeura_daemon.workers import Workers
 
 _NAME = "econeura"
 
@@ -49,6 +50,8 @@ class Services:
     jobs: Jobs
     discovery: "Discovery | None"
     """None: switched off."""
+    integration: Workers | None
+    """None: discovery is switched off."""
     health: HealthBoard
     metrics: Metrics
     cursors: Cursors = attrs.field(init=False)
@@ -79,6 +82,13 @@ class Services:
     def mesh(self) -> Mesh:
         """Calls them. Raises `SwitchedOffError`."""
         return self._discovery.mesh
+
+    @property
+    def workers(self) -> Workers:
+        """Has e-mails processed. Raises `NoHealthyInstanceError`: without discovery there is nobody to ask."""
+        if self.integration is None:
+            raise NoHealthyInstanceError("Service discovery is switched off (discovery.enabled = false)")
+        return self.integration
 
     @property
     def _discovery(self) -> "Discovery":

@@ -237,6 +237,10 @@ class WorkersSettings:
     """The integration with workers services; their timeouts and retries are ``mesh.<service_type>``."""
 
     service_type: str = attrs.field(default="workers", validator=check_type)
+    max_waiting: int = attrs.field(default=1000, validator=between(0, 100_000))
+    """Calls that wait for workers which have as much to do as they take."""
+    max_wait_ms: int = attrs.field(default=10 * SECOND, validator=between(1, HOUR))
+    """How long one of them waits for its turn at most."""
 
 
 def _check_mesh(_instance: object, _field: object, value: dict[str, MeshSettings]) -> None:

@@ -22,6 +22,7 @@ from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.crons import open_crons
 from econeura_daemon.daemon.discovery import open_discovery, open_itself
 from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
+from econeura_daemon.daemon.integration import open_integration
 from econeura_daemon.daemon.loops import Loops, open_loop
 from econeura_daemon.daemon.notify import Notifier
 from econeura_daemon.daemon.observing import (
@@ -135,6 +136,18 @@ async def open_daemon(
                     loops=loops,
                     drain=drain,
                 ) as cron,
+                open_integration(
+                    settings=settings,
+                    clock=clock,
+                    rng=rng,
+                    store=store,
+                    events=webhooks.events,
+                    discovery=discovery,
+                    reloader=webhooks.reloader,
+                    metrics=metrics,
+                    health=health,
+                    loops=loops,
+                ) as integration,
                 _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 publisher = Publisher(store, webhooks.events, clock, rng)
@@ -150,6 +163,7 @@ async def open_daemon(
                     inbound=Inbound(publisher, webhooks.events, webhooks.policies, clock),
                     jobs=cron.jobs,
                     discovery=discovery,
+                    integration=integration,
                     health=health,
                     metrics=metrics,
                 )

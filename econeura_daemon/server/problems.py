@@ -2,7 +2,7 @@
 Conventions).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -43,6 +43,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "store-unavailable": (503, "Store unavailable"),
     "http-version-not-supported": (505, "HTTP version not supported"),
     "upstream-unreachable": (502, "Upstream unreachable"),
+    "workers-failed": (502, "Workers failed"),
     "no-healthy-instance": (503, "No healthy instance"),
     "circuit-open": (503, "Circuit open"),
     "concurrency-limit": (503, "Concurrency limit"),
@@ -64,6 +65,8 @@ class Problem:
     detail: str
     details: Sequence[Flaw] = ()
     headers: Sequence[Header] = ()
+    more: Mapping[str, str] = attrs.field(factory=dict)
+    """Further members (RFC 9457 3.2)."""
 
     @classmethod
     def of(
@@ -89,6 +92,7 @@ def document(problem: Problem, request_id: str, now: datetime) -> bytes:
             "error": problem.title,
             "details": [{"path": flaw.path, "message": flaw.message} for flaw in problem.details],
             "timestamp": format_instant(now),
+            **problem.more,
         }
     )
 

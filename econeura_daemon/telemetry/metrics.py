@@ -100,6 +100,8 @@ class Metrics:
             "mesh_request_seconds", "From a call's beginning to the head of its answer", QUICK, ("type",)
         )
 
+        self.emails = self._counter("emails", "E-mails that workers were to process", ("outcome",))
+
         self.cron_runs = self._counter("cron_runs", "Runs of jobs that came to an end", ("outcome",))
         self.cron_lateness_seconds = self._histogram(
             "cron_lateness_seconds",

@@ -34,11 +34,13 @@ BODIES = {
     "/v1/webhooks/subscriptions": {"url": "https://receiver.example/", "events": ["*"]},
     "/v1/webhooks/subscriptions/{id}": {},
     "/v1/cron/jobs": JOB,
+    "/v1/workers/emails/process": {"messageId": "<a@b>", "organizationId": "acme"},
+    "/v1/workers/cron/manage": {"jobId": "j", "action": "status", "organizationId": "acme"},
     "/v1/cron/jobs/{id}": {},
 }
 WITH_BODY = [(route.method, route.path) for route in ROUTES if route.path in BODIES and route.method != "GET"]
 WITH_BODY = [pair for pair in WITH_BODY if pair[0] != "DELETE"]
-IN_MEMORY = ("/v1/services", "/v1/endpoints", "/v1/discovery", "/v1/mesh")
+IN_MEMORY = ("/v1/services", "/v1/endpoints", "/v1/discovery", "/v1/mesh", "/v1/workers/health")
 """What is read there does not ask the store."""
 GETS = [route.path for route in ROUTES if route.method == "GET" and route.path != "/v1/stream"]
 
@@ -287,7 +289,7 @@ async def open_failing_world(error):
 )
 async def test_what_fails_within_is_told_without_its_secrets(caplog, error, slug, retry):
     async with open_failing_world(error) as world:
-        requests = [("POST", path) for path in BODIES if "{id}" not in path]
+        requests = [("POST", path) for path in BODIES if "{id}" not in path and "/workers/" not in path]
         requests += [
             ("GET", path) for path in GETS if path.startswith("/v1") and not path.startswith(IN_MEMORY)
         ]
@@ -315,6 +317,7 @@ SCOPES = {
     ("POST", "/v1/workers/webhooks/workers"): None,
     ("POST", "/v1/webhooks/workers"): None,
     ("POST", "/v1/events"): Scope.PUBLISH,
+    ("POST", "/v1/workers/emails/process"): Scope.PUBLISH,
     ("POST", "/v1/events/batch"): Scope.PUBLISH,
     ("POST", "/v1/services"): Scope.PUBLISH,
     ("DELETE", "/v1/services/{id}"): Scope.PUBLISH,

@@ -176,6 +176,14 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await check("POST", f"{one_job}/disable", path=f"{at}/disable", expect=200)
     await check("POST", f"{one_job}/enable", path=f"{at}/enable", expect=200)
     await check("GET", "/v1/cron/stats", expect=200)
+    await check(
+        "POST", "/v1/workers/emails/process", {"messageId": "<a@b>", "organizationId": "o"}, expect=503
+    )
+    asked = {"jobId": "j", "action": "status", "organizationId": "o"}
+    await check("POST", "/v1/workers/cron/manage", asked, expect=503)  # what succeeds: test_api_workers
+    await check("GET", "/v1/workers/emails", expect=200)
+    await check("GET", "/v1/workers/health", expect=200)
+    await check("GET", "/v1/workers/stats", expect=200)
     await check("DELETE", one_job, path=at, expect=200)
     check_body = {"kind": "tcp", "intervalMs": 100}
     service = {"id": "s", "type": "db", "host": "::1", "port": 5432, "check": check_body, "tags": ["a"]}

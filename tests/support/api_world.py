@@ -30,6 +30,7 @@ from econeura_daemon.webhooks import (
     SubscriptionFanOut,
     Subscriptions,
 )
+from econeura_daemon.workers import open_workers
 
 ORIGIN = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 BASE_URL = "http://localhost:3001"
@@ -129,6 +130,9 @@ async def open_world(
         open_client(
             resolve=lambda name: registry.snapshot().resolve(name), settings_of=settings.mesh_of, rng=rng
         ) as calling,
+        open_workers(
+            store=store, events=log, mesh=calling.mesh, settings=settings.workers, clock=clock, rng=rng
+        ) as workers,
     ):
         health = HealthBoard()
         health.add("database", lambda: ComponentHealth("healthy", "sqlite"))
@@ -150,6 +154,7 @@ async def open_world(
             discovery=Discovery(registry=registry, prober=prober, mesh=calling.mesh)
             if settings.discovery.enabled
             else None,
+            integration=workers if settings.discovery.enabled else None,
             health=health,
             metrics=metrics,
         )

@@ -11,6 +11,7 @@ from econeura_daemon.api.routes import (
     services,
     stream,
     subscriptions,
+    workers,
 )
 
 GROUPS = [
@@ -21,6 +22,7 @@ GROUPS = [
     stream.routes,
     subscriptions.routes,
     deliveries.routes,
+    workers.routes,
     inbound.routes,
     cron.routes,
     analytics.routes,

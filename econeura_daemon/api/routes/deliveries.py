@@ -6,7 +6,7 @@ from econeura_daemon.api.parameters import EVENT_ID, EVENT_TYPE, SINCE, STATUS, 
 from econeura_daemon.api.queries import CURSOR, LIMIT
 from econeura_daemon.api.replies import reply, reply_page
 from econeura_daemon.api.routing import Answered, Routes, current_query
-from econeura_daemon.api.schemas import COUNT, delivery_with_log, obj, page_of, ref
+from econeura_daemon.api.schemas import delivery_with_log, page_of, ref
 from econeura_daemon.api.services import services
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.server import Scope
@@ -62,17 +62,7 @@ async def get_delivery(key: str) -> Response:
     answers={
         200: Answered(
             "The numbers.",
-            {
-                **obj(
-                    totalSubscriptions=COUNT,
-                    activeSubscriptions=COUNT,
-                    totalDeliveries=COUNT,
-                    pendingDeliveries=COUNT,
-                    failedDeliveries=COUNT,
-                    deliveredDeliveries=COUNT,
-                ),
-                "additionalProperties": COUNT,
-            },
+            ref("WebhookStats"),
         )
     },
 )
