@@ -27,10 +27,10 @@ from econeura_daemon.cron.model import Outcome, RunStatus
 from econeura_daemon.cron.opening import open_cron
 from econeura_daemon.cron.reports import Reports
 from econeura_daemon.cron.store import jobs as sql
-from econeura_daemon.daemon.collecting import collecting_seldom
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage import open_store
 from econeura_daemon.storage.model import Claimant
+from econeura_daemon.supervision.collecting import collecting_seldom
 
 ACTION = ActionBody(kind=ActionKind.REQUEST, service="workers", method="POST", path="/tick")
 QUIET = "0 0 1 1 *"

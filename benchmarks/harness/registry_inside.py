@@ -16,10 +16,10 @@ import trio.testing
 
 from econeura_daemon.core.clock import SystemClock
 from econeura_daemon.core.settings import DiscoverySettings, StorageSettings
-from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.events import EventLog
 from econeura_daemon.registry import Query, RegisterService, open_registry
 from econeura_daemon.storage import open_store
+from econeura_daemon.supervision.collecting import collecting_seldom, keep_what_stands
 
 WRITES = 50
 

@@ -14,45 +14,27 @@ from random import Random
 from typing import cast
 
 import attrs
-import trio
 
 from econeura_daemon.api import Services, create_app, find_passage, hot_routes, scope_of
-from econeura_daemon.core.clock import Clock, ForwardClock
+from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
-from econeura_daemon.daemon.crons import open_crons
+from econeura_daemon.daemon.cron_calls import mesh_call
 from econeura_daemon.daemon.discovery import open_discovery, open_itself
-from econeura_daemon.daemon.drain import HTTP_SHARE, Drain
 from econeura_daemon.daemon.integration import open_integration
-from econeura_daemon.daemon.loops import Loops, open_loop
-from econeura_daemon.daemon.notify import Notifier
-from econeura_daemon.daemon.observing import (
-    DeliveryObserver,
-    database_health,
-    dispatcher_health,
-    observe_backlog,
-    observe_lanes,
-    observe_store,
-)
-from econeura_daemon.daemon.reloading import Reloader
-from econeura_daemon.daemon.state_dir import StateDir, open_state_dir
-from econeura_daemon.daemon.watchdog import Watchdog
-from econeura_daemon.events import EventLog, Publisher
+from econeura_daemon.events import Publisher
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
-from econeura_daemon.storage import Store, open_store
+from econeura_daemon.storage import open_store
+from econeura_daemon.supervision.crons import open_crons
+from econeura_daemon.supervision.drain import HTTP_SHARE, Drain
+from econeura_daemon.supervision.loops import Loops, open_loop
+from econeura_daemon.supervision.notify import Notifier
+from econeura_daemon.supervision.observing import database_health, observe_backlog, observe_store
+from econeura_daemon.supervision.reloading import Reloader
+from econeura_daemon.supervision.state_dir import StateDir, open_state_dir
+from econeura_daemon.supervision.watchdog import open_watchdog
+from econeura_daemon.supervision.webhooks import open_webhooks
 from econeura_daemon.telemetry import HealthBoard, Metrics
-from econeura_daemon.webhooks import (
-    Claimant,
-    Deliveries,
-    Inbound,
-    Lanes,
-    Policies,
-    Recorder,
-    SubscriptionFanOut,
-    Subscriptions,
-    open_dispatcher,
-)
-from econeura_daemon.webhooks.sender import Sender
-from econeura_daemon.wire import open_transport
+from econeura_daemon.webhooks import Deliveries, Inbound
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +50,11 @@ class Daemon:
     def urls(self) -> list[str]:
         """Where it can be reached, with real ports."""
         return self.server.urls
+
+    @property
+    def metrics(self) -> Metrics:
+        """Its numbers."""
+        return self.services.metrics
 
 
 @asynccontextmanager
@@ -97,7 +84,7 @@ async def open_daemon(
             health.add("database", lambda: database_health(store))
             deliveries = Deliveries(store)
             async with (
-                _open_webhooks(
+                open_webhooks(
                     settings=settings,
                     clock=clock,
                     rng=rng,
@@ -129,7 +116,7 @@ async def open_daemon(
                     state=state,
                     store=store,
                     events=webhooks.events,
-                    discovery=discovery,
+                    call=mesh_call(discovery),
                     reloader=webhooks.reloader,
                     metrics=metrics,
                     health=health,
@@ -148,7 +135,7 @@ async def open_daemon(
                     health=health,
                     loops=loops,
                 ) as integration,
-                _open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
+                open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):
                 publisher = Publisher(store, webhooks.events, clock, rng)
                 services = Services(
@@ -190,92 +177,3 @@ async def open_daemon(
                             )
                         finally:
                             drain.begin()
-
-
-@attrs.frozen(kw_only=True)
-class _Webhooks:
-    events: EventLog
-    subscriptions: Subscriptions
-    policies: Policies
-    reloader: Reloader
-
-
-@asynccontextmanager
-async def _open_webhooks(
-    *,
-    settings: Settings,
-    clock: Clock,
-    rng: Random,
-    state: StateDir,
-    store: Store,
-    metrics: Metrics,
-    health: HealthBoard,
-    loops: Loops,
-    drain: Drain,
-) -> AsyncGenerator[_Webhooks]:
-    """The event log and the dispatcher, which need each other: events are owed, and owing makes events."""
-    # What is due must not become undue when somebody sets the wall clock back.
-    due_clock = ForwardClock(clock, trio.current_time)
-    is_shared = store.statistics().backend != "sqlite"
-    claimant = Claimant(state.daemon_id, state.run_id, settings.webhooks.lease_ms if is_shared else None)
-    lanes = Lanes(settings.webhooks.max_in_flight)
-    policies = Policies(settings.webhooks)
-    fan_out = SubscriptionFanOut(lanes=lanes, claimant=claimant, policies=policies, rng=rng)
-    events = EventLog(store, fan_out, appended=lambda count: metrics.events_published.inc(by=count))
-    recorder = Recorder(
-        store=store,
-        events=events,
-        lanes=lanes,
-        policies=policies,
-        claimant=claimant,
-        clock=due_clock,
-        rng=rng,
-    )
-    async with open_transport(settings.webhooks) as transport:
-        sender = Sender(transport, settings.webhooks, clock, rng)
-        async with open_dispatcher(
-            store=store,
-            lanes=lanes,
-            claimant=claimant,
-            policies=policies,
-            fan_out=fan_out,
-            send=sender.send,
-            recorder=recorder,
-            observer=DeliveryObserver(metrics),
-            clock=due_clock,
-            rng=rng,
-            supervised=loops.supervised,
-            drain_until=drain.deadline,
-        ) as dispatcher:
-            drain.closes(dispatcher.drain)
-            observe_lanes(metrics, lanes)
-            health.add(
-                "dispatcher", lambda: dispatcher_health(loops.health_of("dispatcher"), dispatcher, lanes)
-            )
-            subscriptions = Subscriptions(
-                store=store,
-                policies=policies,
-                claimant=claimant,
-                clock=clock,
-                rng=rng,
-                resumed=dispatcher.resume,
-            )
-            async with open_loop(loops.supervised("deletions", subscriptions.finish_deletions_loop)):
-                yield _Webhooks(
-                    events=events,
-                    subscriptions=subscriptions,
-                    policies=policies,
-                    reloader=Reloader(
-                        settings, policies=policies, lanes=lanes, sender=sender, transport=transport
-                    ),
-                )
-
-
-@asynccontextmanager
-async def _open_watchdog(
-    notifier: Notifier, clock: Clock, store: Store, metrics: Metrics, health: HealthBoard
-) -> AsyncGenerator[None]:
-    watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
-    health.add("event_loop", watchdog.health)
-    async with open_loop(watchdog.run):
-        yield

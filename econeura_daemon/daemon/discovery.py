@@ -11,17 +11,17 @@ from econeura_daemon.client import open_client
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.daemon.calling import mesh_health, mesh_observer, use_mesh
-from econeura_daemon.daemon.drain import Drain
 from econeura_daemon.daemon.itself import Itself
-from econeura_daemon.daemon.loops import Loops, open_loop
 from econeura_daemon.daemon.observing import observe_registry, prober_health, registry_health
-from econeura_daemon.daemon.reloading import Reloader
-from econeura_daemon.daemon.state_dir import StateDir
-from econeura_daemon.daemon.watchdog import boot_time
 from econeura_daemon.events import EventLog, QueuedEvents
 from econeura_daemon.probes import open_probe_client, open_prober
 from econeura_daemon.registry import Declared, open_registry
 from econeura_daemon.storage import Store
+from econeura_daemon.supervision.drain import Drain
+from econeura_daemon.supervision.loops import Loops, open_loop
+from econeura_daemon.supervision.reloading import Reloader
+from econeura_daemon.supervision.state_dir import StateDir
+from econeura_daemon.supervision.watchdog import boot_time
 from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.wire.resolver import open_resolver
 

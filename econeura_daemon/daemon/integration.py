@@ -7,10 +7,10 @@ from random import Random
 from econeura_daemon.api import Discovery
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import Settings
-from econeura_daemon.daemon.loops import Loops
-from econeura_daemon.daemon.reloading import Reloader
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage import Store
+from econeura_daemon.supervision.loops import Loops
+from econeura_daemon.supervision.reloading import Reloader
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
 from econeura_daemon.workers import Workers, open_workers
 

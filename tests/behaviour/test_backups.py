@@ -9,9 +9,9 @@ import trio
 
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.core.settings import StorageSettings
-from econeura_daemon.daemon.backups import KEPT, back_up
 from econeura_daemon.storage import open_store
 from econeura_daemon.storage.backup import check
+from econeura_daemon.supervision.backups import KEPT, back_up
 
 
 class Nights:

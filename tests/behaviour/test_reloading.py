@@ -7,7 +7,7 @@ import trio
 
 from econeura_daemon.core.clock import SystemClock
 from econeura_daemon.core.settings import Settings
-from econeura_daemon.daemon.reloading import Reloader
+from econeura_daemon.supervision.reloading import Reloader
 from econeura_daemon.webhooks import Lanes, Policies
 from econeura_daemon.webhooks.sender import Sender
 from econeura_daemon.wire import open_transport

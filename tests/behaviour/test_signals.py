@@ -15,7 +15,7 @@ import pytest
 PREAMBLE = """
 import signal, threading, time
 import trio, trio.testing
-from econeura_daemon.daemon.signals import HardStop, open_hard_stop, open_signals
+from econeura_daemon.supervision.signals import HardStop, open_hard_stop, open_signals
 
 def say(word):
     print(word, flush=True)

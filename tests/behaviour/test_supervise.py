@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from econeura_daemon.daemon.supervise import (
+from econeura_daemon.supervision.supervise import (
     MAX_RESTARTS,
     WITHIN,
     LoopFailedError,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.core.errors import StoreUnavailableError
-from econeura_daemon.daemon.notify import open_notifier
-from econeura_daemon.daemon.watchdog import JUMP, Clocks, Watchdog, boot_time
+from econeura_daemon.supervision.notify import open_notifier
+from econeura_daemon.supervision.watchdog import JUMP, Clocks, Watchdog, boot_time
 
 INTERVAL = 20.0
 

@@ -22,8 +22,8 @@ import pytest
 import trio
 import trio.testing
 
-from econeura_daemon.daemon.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.server import HotRoute, Response
+from econeura_daemon.supervision.collecting import collecting_seldom, keep_what_stands
 from tests.http.server_rig import descriptors_for, request, serving
 
 SOAK_SECONDS = float(os.environ.get("ECONEURA_SOAK_SECONDS", "600"))

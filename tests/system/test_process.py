@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from econeura_daemon.daemon.signals import GRACE
+from econeura_daemon.supervision.signals import GRACE
 from tests.support.daemon import REPOSITORY, open_running_daemon, start_daemon, write_config
 from tests.support.receiver import open_receiver
 from tests.support.waiting import until

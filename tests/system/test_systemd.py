@@ -9,8 +9,8 @@ import pytest
 
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_layers import credential_names
-from econeura_daemon.daemon.main import EXIT_CONFIGURATION, EXIT_HELD
-from econeura_daemon.daemon.signals import GRACE
+from econeura_daemon.supervision.process import EXIT_CONFIGURATION, EXIT_HELD
+from econeura_daemon.supervision.signals import GRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"

@@ -4,9 +4,9 @@ import pytest
 
 from econeura_daemon.cli.address import find_address, parse_address
 from econeura_daemon.cli.exits import CommandError, Exit
-from econeura_daemon.daemon.ready import write_ready
 from econeura_daemon.finding import DEFAULT_URL
 from econeura_daemon.finding.ready import Ready, start_ticks
+from econeura_daemon.supervision.ready import write_ready
 
 
 def leave_ready(directory, *urls, pid=None):

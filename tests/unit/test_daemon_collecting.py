@@ -1,6 +1,6 @@
 import gc
 
-from econeura_daemon.daemon.collecting import THRESHOLDS, collecting_seldom, keep_what_stands
+from econeura_daemon.supervision.collecting import THRESHOLDS, collecting_seldom, keep_what_stands
 
 
 def test_garbage_is_collected_seldom_and_what_stands_is_left_alone():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from econeura_daemon.daemon.notify import open_notifier
+from econeura_daemon.supervision.notify import open_notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -89,7 +89,7 @@ def test_a_manager_that_went_away_raises_nothing(notifier, systemd):
 
 
 def test_a_manager_that_does_not_read_delays_nobody_for_long(notifier, systemd, monkeypatch, caplog):
-    monkeypatch.setattr("econeura_daemon.daemon.notify.PATIENCE", 0.01)
+    monkeypatch.setattr("econeura_daemon.supervision.notify.PATIENCE", 0.01)
     started = time.monotonic()
     while notifier.watchdog():
         pass

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from econeura_daemon.daemon.ready import remove_ready, write_ready
 from econeura_daemon.finding.ready import FILE, Ready, read_ready, start_ticks
+from econeura_daemon.supervision.ready import remove_ready, write_ready
 
 
 @pytest.fixture

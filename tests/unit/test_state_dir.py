@@ -12,8 +12,8 @@ from random import Random
 import pytest
 
 from econeura_daemon.core.errors import SettingsError, StateDirectoryHeldError, StoreFullError
-from econeura_daemon.daemon.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
 from econeura_daemon.finding.ready import FILE
+from econeura_daemon.supervision.state_dir import IDENTITY, LOCK, _refusal, open_state_dir
 
 
 class Clock:
@@ -64,7 +64,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from econeura_daemon.finding.ready import FILE
-from econeura_daemon.daemon.state_dir import open_state_dir
+from econeura_daemon.supervision.state_dir import open_state_dir
 class Clock:
     def now(self): return datetime(2026, 11, 24, tzinfo=UTC)
 with open_state_dir(Path(sys.argv[1]), Clock(), Random(1)):
@@ -165,7 +165,7 @@ from pathlib import Path
 from random import Random
 from econeura_daemon.core.errors import SettingsError
 from econeura_daemon.finding.ready import FILE
-from econeura_daemon.daemon.state_dir import open_state_dir
+from econeura_daemon.supervision.state_dir import open_state_dir
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -19,7 +19,7 @@ import attrs
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.errors import Flaw, SettingsError, StateDirectoryHeldError, StoreFullError
 from econeura_daemon.core.ids import new_id
-from econeura_daemon.daemon.ready import remove_ready
+from econeura_daemon.supervision.ready import remove_ready
 
 LOCK = "daemon.lock"
 IDENTITY = "daemon_id"

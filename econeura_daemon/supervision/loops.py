@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from econeura_daemon.daemon.supervise import Supervised
+from econeura_daemon.supervision.supervise import Supervised
 from econeura_daemon.telemetry import ComponentHealth, Metrics
 from econeura_daemon.telemetry.health import worst
 

@@ -11,7 +11,8 @@ clock can jump.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -19,8 +20,10 @@ import trio
 
 from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
-from econeura_daemon.daemon.notify import Notifier
-from econeura_daemon.telemetry.health import ComponentHealth
+from econeura_daemon.storage import Store
+from econeura_daemon.supervision.loops import open_loop
+from econeura_daemon.supervision.notify import Notifier
+from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
 
 TICK = 0.5
 """Seconds between two measurements of the lag."""
@@ -174,3 +177,14 @@ class Watchdog:
         if max([late, *self._lags[-1:]]) > interval / 4:
             return "the event loop lags"
         return None
+
+
+@asynccontextmanager
+async def open_watchdog(
+    notifier: Notifier, clock: Clock, store: Store, metrics: Metrics, health: HealthBoard
+) -> AsyncGenerator[None]:
+    """Watch the event loop and the store for the length of the block."""
+    watchdog = Watchdog(notifier, store.ping, clock, observe_lag=metrics.event_loop_lag_seconds.observe)
+    health.add("event_loop", watchdog.health)
+    async with open_loop(watchdog.run):
+        yield
