@@ -86,7 +86,7 @@ async def test_it_is_registered_with_what_it_offers_and_keeps_its_lease(autojump
         offered = {(one.method, one.endpoint) for one in rig.registry.get("api-main").endpoints}
         assert offered == {(route.method, route.path) for route in ROUTES}
         is_open = {one.endpoint for one in rig.registry.get("api-main").endpoints if not one.requires_auth}
-        assert is_open == {"/livez", "/readyz"}
+        assert is_open == {"/livez", "/readyz", "/v1/workers/webhooks/workers", "/v1/webhooks/workers"}
         await trio.sleep(3600)
         assert rig.status("api-main") == "healthy"
         assert await rig.events() == ["service.registered", "service.endpoints_registered"]
