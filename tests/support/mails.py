@@ -83,7 +83,7 @@ class Stores:
                 path = self.path if folder == "INBOX" else self.path / f".{folder}"
                 if not path.exists():
                     return []
-                return [f.read_bytes() for half in ("new", "cur") for f in sorted((path / half).iterdir())]
+                return [f.read_bytes() for half in ("new", "cur") for f in sorted((path / half).glob("*"))]
             case "mbox":
                 path = self.path if folder == "INBOX" else Path(f"{self.path}.folders") / f"{folder}.mbox"
                 if not path.exists():
@@ -95,4 +95,4 @@ class Stores:
                     box.close()
             case "eml":
                 path = self.path if folder == "INBOX" else self.path / folder
-                return [f.read_bytes() for f in sorted(path.glob("*.eml"))]
+                return [f.read_bytes() for f in sorted(path.glob("*.eml")) if f.stat().st_size]

@@ -21,8 +21,6 @@ class Entry:
     place: str
     position: int = 0
     """Where it begins in the file ``place``, in bytes, if that holds many mails."""
-    digest: str = ""
-    """SHA-256 of the whole mail, if the layout knows a mail by it."""
 
     @property
     def message_id(self) -> str:

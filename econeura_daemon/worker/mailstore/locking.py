@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -86,17 +87,25 @@ def _lock_both(descriptor: int, path: Path, clock: Clock) -> bool:
         return False
     lock_file = _lock_file(path)
     try:
-        if not _is_held(lock_file, clock):
-            lock_file.unlink(missing_ok=True)  # one of ours at most is here: it has the kernel's lock
-        created = os.open(lock_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        if lock_file.exists() and not _is_held(lock_file, clock):
+            lock_file.unlink(missing_ok=True)  # one of us at most is here: it has the kernel's lock
+        _create_whole(lock_file)
     except FileExistsError:
         try_lock(descriptor, fcntl.F_UNLCK)
         return False
     except PermissionError:
-        return True  # a spool folder that is not ours: the MTA goes by the kernel's lock too
-    os.write(created, f"{os.getpid()}\n{socket.gethostname()}\n".encode())
-    os.close(created)
+        pass  # a spool folder that is not ours: the MTA goes by the kernel's lock too
     return True
+
+
+def _create_whole(lock_file: Path) -> None:
+    """Create the file with its owner in it, at once: a lock file without one is believed in for minutes."""
+    own = lock_file.with_name(f"{lock_file.name}.{os.getpid()}.{threading.get_ident()}")
+    own.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
+    try:
+        lock_file.hardlink_to(own)
+    finally:
+        own.unlink()
 
 
 def _is_held(lock_file: Path, clock: Clock) -> bool:

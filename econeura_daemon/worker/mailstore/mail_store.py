@@ -76,7 +76,7 @@ class MailStore:
         Raises `MessageNotFoundError`, `MailTooLargeError`, `MailUnreadableError`, `MailStoreUnavailableError`.
         """
         wanted = normalised(message_id)
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
             with self._lock:
                 entry = self._entry(wanted)
             if entry is None:
@@ -84,7 +84,8 @@ class MailStore:
             try:
                 return self._layout.read(entry, self._read_limit)
             except FileNotFoundError:
-                self.scan()  # a mail client has renamed it, or it is gone
+                with self._lock:  # a mail client has renamed it, or it is gone
+                    self._layout.scan(self._index, thorough=tried > 0)
             except OSError as error:
                 raise MailUnreadableError(f"The mail {message_id!r} cannot be read: {error}") from error
         raise MessageNotFoundError(message_id)
@@ -196,7 +197,7 @@ class MailStore:
                     outcome = Outcome.DONE
                 if all(put):
                     return Done(message_id=message_id, action=action, outcome=outcome, folder=folder)
-                self._layout.scan(self._index, thorough=False)
+                self._layout.scan(self._index, thorough=True)
         raise MailStoreError(
             f"The mail {message_id!r} is moved by other programs whenever it is to be put elsewhere"
         )
@@ -249,7 +250,7 @@ def open_mail_store(
         case Kind.MAILDIR:
             layout = Maildir(path.resolve(), monotonic)
         case Kind.MBOX:
-            layout = Mbox(path.resolve(), clock)
+            layout = Mbox(path.resolve(), monotonic, clock)
         case _:
             layout = EmlFolder(path.resolve(), monotonic, clock)
     store = MailStore(layout, Marks(marks or layout.notes), read_limit=read_limit, monotonic=monotonic)

@@ -59,6 +59,11 @@ def derived_id(head: bytes, body: bytes) -> str:
     return f"sha256:{digest.hexdigest()}@eml"
 
 
+def content_digest(raw: bytes) -> str:
+    """Return the SHA-256 of a whole mail, in hexadecimal, for which the same holds as for `derived_id`."""
+    return hashlib.sha256(_OF_A_MAILBOX.sub(b"", with_newlines(raw)).strip(b"\n")).hexdigest()
+
+
 def with_newlines(text: bytes) -> bytes:
     """Return the text after a newline, with every line end a newline."""
     if b"\r" in text:
