@@ -1,6 +1,7 @@
 """A mail store on the disk: a Maildir, an mbox or a folder of ``.eml`` files, its mails found by Message-ID."""
 
-from econeura_daemon.worker.mailstore.mail_store import READ_LIMIT, MailStore, open_mail_store
+from econeura_daemon.worker.mailstore.forwarding import MailServer, Security
+from econeura_daemon.worker.mailstore.mail_store import READ_LIMIT, MailStore
 from econeura_daemon.worker.mailstore.model import (
     ARCHIVE,
     INBOX,
@@ -17,6 +18,7 @@ from econeura_daemon.worker.mailstore.model import (
     Statistics,
     StoredMail,
 )
+from econeura_daemon.worker.mailstore.opening import open_mail_store
 from econeura_daemon.worker.mailstore.watching import INTERVAL, watch
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Changes",
     "Done",
     "Kind",
+    "MailServer",
     "MailStore",
     "MailStoreError",
     "MailStoreUnavailableError",
@@ -35,6 +38,7 @@ __all__ = [
     "MailUnreadableError",
     "MessageNotFoundError",
     "Outcome",
+    "Security",
     "Statistics",
     "StoredMail",
     "open_mail_store",

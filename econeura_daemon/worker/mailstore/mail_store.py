@@ -5,20 +5,16 @@ is held while the index is read or changed, never while a mail is sent.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from heapq import nsmallest
-from pathlib import Path
 
-from econeura_daemon.core.clock import Clock, SystemClock, from_ms
+from econeura_daemon.core.clock import Clock, from_ms
 from econeura_daemon.core.errors import InvalidInputError
-from econeura_daemon.worker.mailstore.eml import EmlFolder
 from econeura_daemon.worker.mailstore.folder_names import check_folder
+from econeura_daemon.worker.mailstore.forwarding import MailServer
 from econeura_daemon.worker.mailstore.index import Entry, Index
 from econeura_daemon.worker.mailstore.layout import Layout
-from econeura_daemon.worker.mailstore.maildir import Maildir
 from econeura_daemon.worker.mailstore.marks import Marks
-from econeura_daemon.worker.mailstore.mbox import Mbox
 from econeura_daemon.worker.mailstore.message_ids import normalised
 from econeura_daemon.worker.mailstore.model import (
     ARCHIVE,
@@ -46,7 +42,14 @@ class MailStore:
     """The mails of one store."""
 
     def __init__(
-        self, layout: Layout, marks: Marks, *, read_limit: int, monotonic: Callable[[], float]
+        self,
+        layout: Layout,
+        marks: Marks,
+        *,
+        server: MailServer | None,
+        read_limit: int,
+        clock: Clock,
+        monotonic: Callable[[], float],
     ) -> None:
         self._layout = layout
         self._marks = marks
@@ -54,6 +57,7 @@ class MailStore:
         self._monotonic = monotonic
         self._index = Index()
         self._lock = threading.RLock()
+        self._forwarder = Forwarder(server, marks, self._lock, clock)
         self._scans = 0
         self._scan_seconds = 0.0
         self._look_again_at = 0.0
@@ -107,6 +111,12 @@ class MailStore:
             )
             oldest = nsmallest(limit, waiting, key=lambda entry: (entry.head.arrived_ns, entry.position))
             return [entry.message_id for entry in oldest]
+
+    def begin(self) -> None:
+        """Read which mails there are. Raises `MailStoreUnavailableError`."""
+        self.scan()
+        with self._lock:
+            self._refresh_marks(shrink=True)
 
     def scan(self, *, thorough: bool = False) -> Changes:
         """Look what has changed; ``thorough`` looks at everything, files that were edited in place too.
@@ -166,7 +176,8 @@ class MailStore:
             case Action.ARCHIVE:
                 return self._file(message_id, action, ARCHIVE)
             case Action.FORWARD:
-                raise NotImplementedError(forward_to)
+                sent = self._forwarder.forward(message_id, self.read(message_id), forward_to)
+                return Done(message_id=message_id, action=action, outcome=sent.outcome, reason=sent.reason)
             case Action.NONE:
                 with self._lock:
                     entry = self._entry(message_id)
@@ -219,57 +230,13 @@ class MailStore:
             return entry.folder.partition("/")[0] != ARCHIVE
         return entry.folder == INBOX
 
-    def _refresh_marks(self) -> None:
+    def _refresh_marks(self, *, shrink: bool = False) -> None:
         try:
             self._marks.refresh()
+            if shrink:
+                self._marks.shrink(lambda message_id: bool(self._index.entries(message_id)))
         except OSError as error:
-            raise MailStoreUnavailableError(f"The marks of the store cannot be read: {error}") from error
-
-
-def open_mail_store(
-    path: Path,
-    kind: Kind | str = Kind.AUTO,
-    *,
-    marks: Path | None = None,
-    read_limit: int = READ_LIMIT,
-    clock: Clock | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> MailStore:
-    """Open the store at ``path`` and read which mails it has: seconds for 100,000 of them.
-
-    ``marks`` is where it is noted what was done, if the store is not to be written to; ``read_limit`` is the size in
-    bytes of the largest mail that `MailStore.read` returns. Raises `MailStoreUnavailableError`.
-    """
-    clock = clock or SystemClock()
-    path = Path(path)
-    kind = Kind(kind)
-    if kind is Kind.AUTO:
-        kind = _kind_of(path)
-    layout: Layout
-    match kind:
-        case Kind.MAILDIR:
-            layout = Maildir(path.resolve(), monotonic)
-        case Kind.MBOX:
-            layout = Mbox(path.resolve(), monotonic, clock)
-        case _:
-            layout = EmlFolder(path.resolve(), monotonic, clock)
-    store = MailStore(layout, Marks(marks or layout.notes), read_limit=read_limit, monotonic=monotonic)
-    store.scan()
-    return store
-
-
-def _kind_of(path: Path) -> Kind:
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(5)
-        if start not in {b"", b"From "}:
-            raise MailStoreUnavailableError(f"The file {path} is no mbox: it does not begin with 'From '")
-        return Kind.MBOX
-    if not path.is_dir():
-        raise MailStoreUnavailableError(
-            f"There is no mail store at {path}: expected a Maildir, an mbox file or a folder of .eml files"
-        )
-    return Kind.MAILDIR if (path / "cur").is_dir() and (path / "new").is_dir() else Kind.EML
+            raise MailStoreUnavailableError(f"The marks of the store cannot be used: {error}") from error
 
 
 def _shown(entry: Entry) -> StoredMail:

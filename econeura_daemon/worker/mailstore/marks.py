@@ -9,13 +9,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
 import attrs
 
+from econeura_daemon.worker.mailstore.files import sync_directory
 from econeura_daemon.worker.mailstore.locking import try_lock
 from econeura_daemon.worker.mailstore.model import MailStoreUnavailableError
 
@@ -41,6 +42,17 @@ class _Sent:
     state: Sending
     at: int
     """Where its line begins; whoever sends has that byte locked, so that a dead one shows."""
+
+
+@attrs.frozen
+class Hold:
+    """Somebody is sending; the kernel lets it go when the process dies."""
+
+    descriptor: int
+
+    def let_go(self) -> None:
+        """Let others see that nobody sends any more."""
+        os.close(self.descriptor)
 
 
 class Marks:
@@ -87,48 +99,91 @@ class Marks:
         """Mark the mail as processed, for good. Raises OSError."""
         self.refresh()
         if message_id not in self._processed:
-            self._write({"id": message_id, "processed": True})
+            with self._held() as descriptor:
+                self._write(descriptor, {"id": message_id, "processed": True})
 
-    def state_of(self, message_id: str, address: str) -> tuple[Sending, bool] | None:
-        """Return how far the mail is on its way to ``address``, and whether somebody is sending it at this moment."""
-        self.refresh()
-        sent = self._sendings.get((message_id, address))
-        if sent is None:
-            return None
-        return sent.state, sent.state is Sending.STARTED and self._is_locked(sent.at)
+    def begin_sending(self, message_id: str, address: str) -> "Sending | Hold":
+        """Note that the mail is being sent; return the hold, to be let go when it is noted how that ended.
+
+        Return how far it is, instead, if it was sent, is being sent, or if nobody knows: who sent it died.
+        """
+        with self._held() as descriptor:
+            self.refresh()
+            sent = self._sendings.get((message_id, address))
+            if sent is not None and sent.state is Sending.STARTED:
+                if self._is_locked(sent.at):
+                    return Sending.STARTED
+                self._write(descriptor, {"id": message_id, "to": address, "sending": Sending.UNKNOWN.value})
+                return Sending.UNKNOWN
+            if sent is not None and sent.state in {Sending.SENT, Sending.UNKNOWN}:
+                return sent.state
+            at = self._write(descriptor, {"id": message_id, "to": address, "sending": Sending.STARTED.value})
+            hold = Hold(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+            try_lock(hold.descriptor, fcntl.F_WRLCK, at, 1)
+            return hold
 
     def note_sending(self, message_id: str, address: str, state: Sending) -> None:
-        """Note how far it is. Raises OSError."""
-        self._write({"id": message_id, "to": address, "sending": state.value})
+        """Note how it ended. Raises OSError."""
+        with self._held() as descriptor:
+            self._write(descriptor, {"id": message_id, "to": address, "sending": state.value})
 
-    @contextmanager
-    def sending(self, message_id: str, address: str) -> Generator[None]:
-        """Note that it is being sent; for the length of the block others see that we live."""
-        at = self._write({"id": message_id, "to": address, "sending": Sending.STARTED.value})
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            try_lock(descriptor, fcntl.F_WRLCK, at, 1)
-            yield
-        finally:
-            os.close(descriptor)
+    def shrink(self, is_there: Callable[[str], bool]) -> None:
+        """Leave out the mails that are not there any more, if that is most of a large file. Raises OSError.
 
-    def _write(self, line: dict[str, object]) -> int:
-        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        descriptor = self._open()
-        try:
-            at = os.fstat(descriptor).st_size
-            if at and os.pread(descriptor, 1, at - 1) != b"\n":
-                text = b"\n" + text
-                at += 1
-            os.write(descriptor, text)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        Nothing happens while a mail is being sent: the lock that shows it would be lost.
+        """
+        self.refresh()
+        kept = {message_id for message_id in self._processed if is_there(message_id)}
+        if self._read_to < _WORTH_REWRITING or 2 * (len(kept) + len(self._sendings)) > self._lines:
+            return
+        with self._held() as descriptor:
+            self.refresh()
+            other = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if not try_lock(other, fcntl.F_WRLCK, 0, _GATE):
+                    return
+                lines = [
+                    _line({"id": message_id, "processed": True})
+                    for message_id in self._processed
+                    if is_there(message_id)
+                ]
+                lines += [
+                    _line({"id": message_id, "to": address, "sending": sent.state.value})
+                    for (message_id, address), sent in self._sendings.items()
+                ]
+                new = self._path.with_name(f"{self._path.name}.new")
+                with new.open("wb") as file:
+                    os.fchmod(file.fileno(), os.fstat(descriptor).st_mode & 0o777)
+                    file.writelines(lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.rename(self._path)
+                sync_directory(self._path.parent)
+            finally:
+                os.close(other)
+        self.refresh()
+
+    def _write(self, descriptor: int, said: dict[str, object]) -> int:
+        text = _line(said)
+        at = os.fstat(descriptor).st_size
+        if at and os.pread(descriptor, 1, at - 1) != b"\n":
+            text = b"\n" + text
+            at += 1
+        os.write(descriptor, text)
+        os.fsync(descriptor)
         self.refresh()
         return at
 
-    def _open(self) -> int:
+    @contextmanager
+    def _held(self) -> Generator[int]:
         """Open the file to append to it, as the only one who does."""
+        descriptor = self._open()
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
@@ -165,6 +220,10 @@ class Marks:
         self._read_to = self._lines = 0
         self._processed.clear()
         self._sendings.clear()
+
+
+def _line(said: dict[str, object]) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
