@@ -31,6 +31,7 @@ from econeura_daemon.worker.mailstore.model import (
     Statistics,
     StoredMail,
 )
+from econeura_daemon.worker.mailstore.sending_once import Forwarder
 
 READ_LIMIT = 50 * 1024 * 1024
 """Bytes of the largest mail that is read; MTAs refuse much smaller ones (Postfix: message_size_limit 10 MB)."""

@@ -142,11 +142,8 @@ class Marks:
             try:
                 if not try_lock(other, fcntl.F_WRLCK, 0, _GATE):
                     return
-                lines = [
-                    _line({"id": message_id, "processed": True})
-                    for message_id in self._processed
-                    if is_there(message_id)
-                ]
+                there = filter(is_there, self._processed)
+                lines = [_line({"id": message_id, "processed": True}) for message_id in there]
                 lines += [
                     _line({"id": message_id, "to": address, "sending": sent.state.value})
                     for (message_id, address), sent in self._sendings.items()

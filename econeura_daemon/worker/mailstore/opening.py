@@ -27,9 +27,9 @@ def open_mail_store(
 ) -> MailStore:
     """Open the store at ``path`` and read which mails it has: seconds for 100,000 of them.
 
-    ``server`` is where forwarded mails are handed in; without it none is forwarded. ``marks`` is the file in which it is
-    noted what was done, if the store is not to be written to. ``read_limit`` is the size in bytes of the largest mail
-    that `MailStore.read` returns. Raises `MailStoreUnavailableError`.
+    ``server`` is where forwarded mails are handed in; without it none is forwarded. ``marks`` is the file in which it
+    is noted what was done, if the store is not to be written to. ``read_limit`` is the size in bytes of the largest
+    mail that `MailStore.read` returns. Raises `MailStoreUnavailableError`.
     """
     clock = clock or SystemClock()
     path = Path(path)
