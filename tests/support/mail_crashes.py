@@ -12,7 +12,19 @@ from pathlib import Path
 from econeura_daemon.worker.mailstore import open_mail_store
 from tests.support.mails import Stores, mail
 
-_CHANGING = {"open", "write", "pwrite", "ftruncate", "truncate", "fsync", "rename", "unlink", "mkdir", "flush", "close"}
+_CHANGING = {
+    "open",
+    "write",
+    "pwrite",
+    "ftruncate",
+    "truncate",
+    "fsync",
+    "rename",
+    "unlink",
+    "mkdir",
+    "flush",
+    "close",
+}
 FILED = ("1@b", "2@b", "4@b")
 
 
@@ -20,7 +32,7 @@ def main(kind, root):
     places = 0
     while not killed_at(kind, Path(root) / str(places), places):
         places += 1
-    print(places)
+    sys.stdout.write(f"{places}\n")
 
 
 def killed_at(kind, root, place):

@@ -4,10 +4,18 @@ import fcntl
 import itertools
 import mailbox
 import os
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 _numbers = itertools.count(1)
+
+
+class LateClock:
+    """A clock that is a minute ahead: what was written just now has stood still for long."""
+
+    def now(self):
+        return datetime.now(UTC) + timedelta(minutes=1)
 
 
 def mail(message_id, *, subject="A question", body="Hello.\n", extra=""):
@@ -46,7 +54,7 @@ def append(mbox, content, *, when=None):
         fcntl.lockf(file, fcntl.LOCK_EX)
         file.seek(0, os.SEEK_END)
         file.write(b"From ana@example.com " + when.strftime("%a %b %d %H:%M:%S %Y").encode() + b"\n")
-        file.write(content.replace(b"\nFrom ", b"\n>From "))
+        file.write(re.sub(rb"(?m)^From ", b">From ", content))
         file.write(b"\n" if content.endswith(b"\n") else b"\n\n")
 
 

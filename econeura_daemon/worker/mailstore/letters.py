@@ -25,6 +25,7 @@ LOOP_MARK = "econeura-daemon"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _LOOP = re.compile(rb"\nx-loop:[ \t]*" + LOOP_MARK.encode() + rb"[ \t]*\n", re.IGNORECASE)
 _SUBJECT = re.compile(rb"\nsubject:((?:[^\n]|\n[ \t])*)", re.IGNORECASE)
+_LINE_END = re.compile(rb"\r?\n")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]+")
 _SIMPLE_ID = re.compile(r"[!-;=?-~]{1,250}@[!-;=?-~]{1,250}")
 
@@ -69,7 +70,7 @@ def letter(raw: bytes, message_id: str, *, sender: str, to: str, clock: Clock) -
         written.attach(attached)
     else:
         written.add_attachment(raw, maintype="application", subtype="octet-stream", filename="original.eml")
-    return written.as_bytes()
+    return _LINE_END.sub(b"\r\n", written.as_bytes())
 
 
 def _is_plain(raw: bytes) -> bool:

@@ -1,0 +1,83 @@
+"""Workers that are killed while they put mails elsewhere: none is lost, and none is there twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from econeura_daemon.worker.mailstore import open_mail_store
+from tests.support.mails import LateClock, Stores, mail
+
+KINDS = ["maildir", "mbox", "eml"]
+
+ARCHIVING = """
+import sys
+from econeura_daemon.worker.mailstore import open_mail_store
+from tests.support.mails import LateClock
+store = open_mail_store(sys.argv[1], clock=LateClock())
+print("ready", flush=True)
+while True:
+    store.scan()
+    for message_id in store.unprocessed(20):
+        store.carry_out(message_id, "archive" if int(message_id.partition("@")[0]) % 3 else "categorize", "Bills")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kill_before_any_change_of_the_disk_loses_and_doubles_nothing(kind, tmp_path):
+    """Every place is tried; who adds one to the code adds it to this test."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.support.mail_crashes", kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert int(run.stdout) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.rounds(short=4, soak=300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_kills_at_any_moment_while_mail_comes_in_lose_and_double_nothing(kind, tmp_path, rounds):
+    there = Stores(kind, tmp_path)
+    rng = random.Random(rounds)
+    ids = []
+    ended = threading.Event()
+
+    def deliver():
+        while not ended.wait(0.002) and len(ids) < 3000:
+            there.put(mail(f"{len(ids)}@b", body="x\n" * (len(ids) % 50)))
+            ids.append(f"{len(ids)}@b")
+
+    delivering = threading.Thread(target=deliver)
+    delivering.start()
+    try:
+        for _ in range(rounds):
+            with subprocess.Popen(
+                [sys.executable, "-c", ARCHIVING, there.path], stdout=subprocess.PIPE
+            ) as worker:
+                assert worker.stdout.readline() == b"ready\n"
+                ended.wait(rng.uniform(0, 0.4))
+                os.kill(worker.pid, signal.SIGKILL)
+    finally:
+        ended.set()
+        delivering.join()
+    store = open_mail_store(there.path, clock=LateClock())
+    filed = there.contents("Archive") + there.contents("Bills")
+    now = there.contents() + filed
+    assert len(now) == len(set(now)) == len(ids)
+    assert len(filed) > 0
+    for message_id in ids:
+        assert f"<{message_id}>".encode() in store.read(message_id)
+    for message_id in store.unprocessed(len(ids)):
+        store.carry_out(message_id, "archive")
+    store.scan(thorough=True)
+    now = there.contents("Archive") + there.contents("Bills")
+    assert len(now) == len(set(now)) == len(ids)
