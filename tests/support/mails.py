@@ -49,7 +49,7 @@ def deliver(maildir, content, *, flags=None):
 
 def append(mbox, content, *, when=None):
     """Append to an mbox under fcntl's lock as Postfix does, quoted and with a blank line behind."""
-    when = when or datetime(2026, 11, 24, 10, 0, next(_numbers) % 60, tzinfo=UTC)
+    when = when or datetime(2026, 11, 24, 10, tzinfo=UTC) + timedelta(seconds=next(_numbers))
     with Path(mbox).open("ab") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         file.seek(0, os.SEEK_END)
