@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 
 from econeura_daemon.core.instances import CheckKind
-from econeura_daemon.core.jobs import DstFold, DstGap, Misfire, Overlap
+from econeura_daemon.core.jobs import CONTRACT, DstFold, DstGap, Misfire, Overlap
 from econeura_daemon.core.structuring import Unset, key_of
 from econeura_daemon.cron.model import RunStatus, RunTrigger
 from econeura_daemon.probes.model import Outcome
@@ -378,7 +378,7 @@ def _schema_of_class(cls: type) -> Schema:
 
 
 def _schema_of_field(field: "attrs.Attribute[Any]") -> Schema:
-    schema = schema_of(field.type)
+    schema = schema_of(field.metadata.get(CONTRACT, field.type))
     if isinstance(field.default, str | int | float) and not isinstance(field.default, enum.Enum):
         schema = {**schema, "default": field.default}
     return schema

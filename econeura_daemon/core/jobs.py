@@ -12,6 +12,7 @@ import attrs
 from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.instances import check_type
 from econeura_daemon.core.jsons import MAX_DEPTH, dumps, loads
+from econeura_daemon.core.phrases import described, did_you_mean, one_of
 from econeura_daemon.core.validators import Validator, between, length, matching, optional
 
 SECOND_MS = 1000
@@ -30,11 +31,14 @@ _RESERVED_HEADERS = frozenset(
 )  # fmt: skip
 """What the run's own key and the framing of the request say."""
 
+CONTRACT = "contract"
+"""In a field's metadata: its type for users, where the process itself may say more."""
+
 check_job_id = matching(ID, "1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-', beginning with a letter or digit")
 
 
 class ActionKind(enum.StrEnum):
-    """What a job does: call a service, publish an event, or one of the daemon's own tasks."""
+    """What a job does: call a service, publish an event, or one of the tasks of the process itself."""
 
     REQUEST = "request"
     EVENT = "event"
@@ -72,7 +76,7 @@ class DstFold(enum.StrEnum):
 
 
 class Task(enum.StrEnum):
-    """The daemon's own tasks."""
+    """The daemon's own tasks, and all that may be asked of it; another process that composes cron names its own."""
 
     CLEANUP = "cleanup"
     BACKUP = "backup"
@@ -149,7 +153,12 @@ class ActionBody:
         ),
     )
     data: dict[str, Any] | None = attrs.field(default=None, validator=_check_json)
-    task: Task | None = None
+    task: str | None = attrs.field(
+        default=None,
+        validator=optional(matching(ID, "the name of a task")),
+        metadata={CONTRACT: Task | None},
+    )
+    """Whether there is such a task says `check_task`, where users name it, and the process that is to run it."""
 
     def __attrs_post_init__(self) -> None:
         """Raise `InvalidInputError` for keys that are missing, or are another kind's."""
@@ -175,6 +184,14 @@ class ActionBody:
             "kind": self.kind.value,
             **{name: value for name, value in given.items() if value is not None},
         }
+
+
+def check_task(_instance: object, _field: object, value: ActionBody) -> None:
+    """Return if the action's task, where it has one, is the daemon's; a validator."""
+    if value.task is not None and value.task not in set(Task):
+        names = [task.value for task in Task]
+        guess = did_you_mean(value.task, names)
+        raise InvalidInputError.at("$.task", f"expected {one_of(names)}, got {described(value.task)}{guess}")
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,7 @@ from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.faults import NO_FAULTS, FaultSettings
 from econeura_daemon.core.hosts import ascii_host, literal_address
 from econeura_daemon.core.instances import ID, OWN_ID, InstanceBody, check_host, check_slug, check_type
-from econeura_daemon.core.jobs import JobBody, check_job_id
+from econeura_daemon.core.jobs import JobBody, check_job_id, check_task
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
@@ -320,6 +320,10 @@ def _check_jobs(_instance: object, _field: object, value: tuple[CronJobSettings,
                 Flaw(f"$[{index}].id", f"the id {job.key!r}{origin} is that of jobs[{seen[job.key]}] already")
             )
         seen.setdefault(job.key, index)
+        try:
+            check_task(None, None, job.action)
+        except InvalidInputError as error:
+            flaws += [Flaw(f"$[{index}].action{flaw.path[1:]}", flaw.message) for flaw in error.flaws]
     if flaws:
         raise InvalidInputError(flaws)
 

@@ -7,7 +7,7 @@ takes ten times as long as to say when an expression is due.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from econeura_daemon.cron.errors import ScheduleError
+from econeura_daemon.cron.errors import ScheduleError, TaskFailedError
 from econeura_daemon.cron.expressions import DstFold, DstGap, Schedule
 from econeura_daemon.cron.remarks import Upcoming, upcoming
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from econeura_daemon.cron.jobs import Jobs, job_json
     from econeura_daemon.cron.model import Job, Outcome, Run, RunStatus
     from econeura_daemon.cron.opening import Cron, open_cron
-    from econeura_daemon.cron.reports import Reports
+    from econeura_daemon.cron.reports import Reports, Told, told_by_the_daemon
     from econeura_daemon.cron.running import Call, Tasks
     from econeura_daemon.cron.store.ticks import Look
 else:
@@ -27,7 +27,7 @@ else:
         "jobs": ("Jobs", "job_json"),
         "model": ("Job", "Outcome", "Run", "RunStatus"),
         "opening": ("Cron", "open_cron"),
-        "reports": ("Reports",),
+        "reports": ("Reports", "Told", "told_by_the_daemon"),
         "running": ("Call", "Tasks"),
         "store.ticks": ("Look",),
     }
@@ -56,10 +56,13 @@ __all__ = [
     "RunStatus",
     "Schedule",
     "ScheduleError",
+    "TaskFailedError",
     "Tasks",
+    "Told",
     "Upcoming",
     "check_declared",
     "job_json",
     "open_cron",
+    "told_by_the_daemon",
     "upcoming",
 ]

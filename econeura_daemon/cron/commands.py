@@ -3,7 +3,7 @@
 import attrs
 
 from econeura_daemon.core.errors import Flaw
-from econeura_daemon.core.jobs import JobBody, check_job_id
+from econeura_daemon.core.jobs import ActionBody, JobBody, check_job_id, check_task
 from econeura_daemon.core.validators import optional
 from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.expressions import Schedule
@@ -32,6 +32,7 @@ class EditedJob(JobBody):
     schedule: str = attrs.field(validator=_check_schedule)
     """5 fields, 6 with seconds first, ``@hourly`` and its like, or ``@every 30s``."""
     time_zone: str = attrs.field(default="UTC", validator=_check_zone)
+    action: ActionBody = attrs.field(validator=check_task)
 
 
 @attrs.frozen(kw_only=True)

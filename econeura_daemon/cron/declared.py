@@ -1,4 +1,5 @@
-"""Jobs that the configuration declares: the store has them as the file says.
+"""Jobs that the configuration declares: the store has them as the file says; and those of the program itself, which
+users may switch on and off.
 
 Each daemon owns what its own file declares. Where several share a store the first that declares a job owns it; a file
 that does not name a job takes it away only from the daemon that owned it.
@@ -54,16 +55,19 @@ class Declared:
         claimant: Claimant,
         clock: Clock,
         jobs: Sequence[CronJobSettings],
+        own: Sequence[CronJobSettings] = (),
     ) -> None:
+        """``own``: the program's; whether one is enabled is said here only for the first time."""
         self._store = store
         self._reports = reports
         self._claimant = claimant
         self._clock = clock
         self._jobs = tuple(jobs)
+        self._own = {job.key: _body_of(job) for job in own}
         self._changed = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Declared: {len(self._jobs)} jobs>"
+        return f"<Declared: {len(self._jobs) + len(self._own)} jobs>"
 
     def use(self, jobs: Sequence[CronJobSettings]) -> None:
         """Let the configuration be another one from now on."""
@@ -87,7 +91,7 @@ class Declared:
 
     async def declare(self) -> None:
         """Write what is new or another one, and delete what the configuration does not name any more."""
-        wanted = {job.key: _body_of(job) for job in self._jobs}
+        wanted = {job.key: _body_of(job) for job in self._jobs} | self._own
         now = to_ms(self._clock.now())
         taken = await self._store.transact(partial(self._declare, wanted=wanted, now=now))
         if taken:
@@ -108,7 +112,8 @@ class Declared:
                 continue
             if job.declared_by is None:
                 taken.append(job_id)
-            after = changed(job, body, now)
+            is_switched = job_id in self._own
+            after = changed(job, attrs.evolve(body, enabled=job.body.enabled) if is_switched else body, now)
             if after != job or job.declared_by is None:
                 sql.replace(
                     connection, attrs.evolve(after, declared_by=job.declared_by or self._claimant.daemon_id)

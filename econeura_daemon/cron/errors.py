@@ -1,4 +1,4 @@
-"""What is wrong with a schedule, and where."""
+"""What is wrong with a schedule, and where; what a task could not do."""
 
 from econeura_daemon.core.errors import EconeuraError
 
@@ -14,3 +14,7 @@ class ScheduleError(EconeuraError):
         super().__init__(f"{field}: {detail}")
         self.field = field
         self.detail = detail
+
+
+class TaskFailedError(EconeuraError):
+    """A task of the process could not do what it is for; the text says why, and becomes the run's error."""

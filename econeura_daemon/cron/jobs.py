@@ -1,6 +1,6 @@
 """Jobs as users handle them: create, read, edit, enable, disable, run now, delete."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -37,13 +37,22 @@ class Jobs:
     """What is due when. What a method returned is committed."""
 
     def __init__(
-        self, *, store: Store, reports: Reports, claimant: Claimant, clock: Clock, rng: Random
+        self,
+        *,
+        store: Store,
+        reports: Reports,
+        claimant: Claimant,
+        clock: Clock,
+        rng: Random,
+        own: Collection[str] = (),
     ) -> None:
+        """``own``: ids of jobs that the program itself declares."""
         self._store = store
         self._reports = reports
         self._claimant = claimant
         self._clock = clock
         self._rng = rng
+        self._own = frozenset(own)
 
     async def create(self, command: CreateJob, also: Also | None = None) -> Job:
         """Create a job; ``also`` runs in the same transaction. Raises `ConflictError` if its id is taken."""
@@ -86,19 +95,22 @@ class Jobs:
         return await self._change(job_id, edited)
 
     async def enable(self, job_id: str) -> Job:
-        """Let the job be due again, from now on: what it was not run for meanwhile stays so. Raises as `patch`."""
-        return await self._change(job_id, lambda body: attrs.evolve(body, enabled=True))
+        """Let the job be due again, from now on: what it was not run for meanwhile stays so.
+
+        Raises as `patch`; what the program itself declares may be switched, and stays so over restarts.
+        """
+        return await self._change(job_id, lambda body: attrs.evolve(body, enabled=True), switches=True)
 
     async def disable(self, job_id: str) -> Job:
-        """Let the job not be due any more; runs under way go on. Raises as `patch`."""
-        return await self._change(job_id, lambda body: attrs.evolve(body, enabled=False))
+        """Let the job not be due any more; runs under way go on. Raises as `enable`."""
+        return await self._change(job_id, lambda body: attrs.evolve(body, enabled=False), switches=True)
 
     async def delete(self, job_id: str) -> None:
         """Delete the job and its history. Raises `NotFoundError`, and `ConflictError` for one of the configuration."""
 
         def work(connection: Connection) -> None:
             self._begin(connection)
-            self._refuse_own(_found(sql.get_for_update(connection, job_id), job_id))
+            self._refuse_declared(_found(sql.get_for_update(connection, job_id), job_id))
             sql.delete(connection, job_id)
 
         await self._store.transact(work)
@@ -140,11 +152,14 @@ class Jobs:
         self._reports.hold(connection)
         return present(connection, self._claimant, to_ms(self._clock.now()))
 
-    async def _change(self, job_id: str, edited: Callable[[JobBody], JobBody]) -> Job:
+    async def _change(
+        self, job_id: str, edited: Callable[[JobBody], JobBody], *, switches: bool = False
+    ) -> Job:
         def work(connection: Connection) -> Job:
             now = self._begin(connection)
             before = _found(sql.get_for_update(connection, job_id), job_id)
-            self._refuse_own(before)
+            if not (switches and job_id in self._own):
+                self._refuse_declared(before)
             after = changed(before, edited(before.body), now)
             sql.replace(connection, after)
             connection.announce(TOPIC)
@@ -152,7 +167,7 @@ class Jobs:
 
         return await self._store.transact(work)
 
-    def _refuse_own(self, job: Job) -> None:
+    def _refuse_declared(self, job: Job) -> None:
         if job.declared_by == self._claimant.daemon_id:
             raise ConflictError(f"The job {job.id!r} is declared in the configuration; change it there")
 

@@ -1,6 +1,6 @@
 """`open_cron`: jobs, the ticker and what it has running, for the length of a block."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.core.settings import CronSettings
+from econeura_daemon.core.settings import CronJobSettings, CronSettings
 from econeura_daemon.cron.declared import Declared
 from econeura_daemon.cron.jobs import Jobs
 from econeura_daemon.cron.reports import Reports
@@ -60,13 +60,14 @@ async def open_cron(
     settings: CronSettings,
     call: Call,
     tasks: Tasks,
+    own: Sequence[CronJobSettings] = (),
     observer: Observer,
     clock: Clock,
     rng: Random,
     supervised: RunLoop = unsupervised,
     drain_until: Callable[[], float] = lambda: float("inf"),
 ) -> AsyncGenerator[Cron]:
-    """Tick for the length of the block; leave the block drained.
+    """Tick for the length of the block; leave the block drained. ``own`` are jobs of the program itself.
 
     Leaving waits for runs under way until ``drain_until()`` (on Trio's clock); what is left then is given back
     without costing an attempt.
@@ -106,9 +107,16 @@ async def open_cron(
                 wake=ticker.wake,
             )
             declared = Declared(
-                store=store, reports=reports, claimant=claimant, clock=clock, jobs=settings.jobs
+                store=store, reports=reports, claimant=claimant, clock=clock, jobs=settings.jobs, own=own
             )
-            jobs = Jobs(store=store, reports=reports, claimant=claimant, clock=clock, rng=rng)
+            jobs = Jobs(
+                store=store,
+                reports=reports,
+                claimant=claimant,
+                clock=clock,
+                rng=rng,
+                own=[job.key for job in own],
+            )
             await upkeep.recover()
             for name, loop in (
                 ("cron.declared", declared.run),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from typing import Any
 
 from econeura_daemon.core.clock import from_ms
 from econeura_daemon.core.ids import new_id
@@ -14,6 +15,9 @@ from econeura_daemon.storage import Connection
 SOURCE = "econeura-daemon"
 ACTION_SOURCE = "cron"
 
+Told = tuple[str, dict[str, Any], str]
+"""An event that is to be: its type, data and source."""
+
 _TYPES = {
     RunStatus.SUCCEEDED: "cron.run_succeeded",
     RunStatus.FAILED: "cron.run_failed",
@@ -23,16 +27,30 @@ _TYPES = {
 }
 
 
+def told_by_the_daemon(run: Run, job_name: str) -> list[Told]:
+    """Return the daemon's events of a run that came to its end; of one that was skipped there are none."""
+    event_type = _TYPES.get(run.status)
+    return [] if event_type is None else [(event_type, run.to_event(job_name), SOURCE)]
+
+
 class Reports:
     """Appends in the transaction of whoever calls."""
 
     def __init__(
-        self, events: EventLog, rng: Random, counted: Callable[[RunStatus], None] = lambda _status: None
+        self,
+        events: EventLog,
+        rng: Random,
+        counted: Callable[[RunStatus], None] = lambda _status: None,
+        tell: Callable[[Run, str], Sequence[Told]] = told_by_the_daemon,
     ) -> None:
-        """``counted`` is called on the event loop for each run that was committed as ended."""
+        """``counted`` is called on the event loop for each run that was committed as ended.
+
+        ``tell`` returns the events of a run that ends, given the run and its job's name.
+        """
         self._events = events
         self._rng = rng
         self._counted = counted
+        self._tell = tell
 
     def hold(self, connection: Connection) -> None:
         """Begin a transaction that will touch jobs: whoever touches them takes the event log first."""
@@ -50,9 +68,9 @@ class Reports:
     def ended(self, connection: Connection, runs: Sequence[tuple[Run, str]], now: int) -> None:
         """Append how runs ended; of each, the run and its job's name."""
         told = [
-            self._event(_TYPES[run.status], run.to_event(name), now, SOURCE)
+            self._event(event_type, data, now, source)
             for run, name in runs
-            if run.status in _TYPES
+            for event_type, data, source in self._tell(run, name)
         ]
         if told:
             self._events.append_all(connection, told)

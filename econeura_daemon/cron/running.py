@@ -18,8 +18,9 @@ import trio
 
 from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.core.errors import StoreError
-from econeura_daemon.core.jobs import ActionBody, ActionKind, Overlap, Task
-from econeura_daemon.cron.model import MAX_OUTPUT, Claimed, Outcome, RunStatus
+from econeura_daemon.core.jobs import ActionBody, ActionKind, Overlap
+from econeura_daemon.cron.errors import TaskFailedError
+from econeura_daemon.cron.model import MAX_OUTPUT, Claimed, Outcome, Run, RunStatus
 from econeura_daemon.cron.reports import Reports
 from econeura_daemon.cron.store import runs as sql
 from econeura_daemon.storage import Connection, Joint, Store
@@ -41,8 +42,10 @@ class Call(Protocol):
         ...
 
 
-Tasks = Mapping[Task, Callable[[], Awaitable[str]]]
-"""The daemon's own tasks: each returns in words what it did."""
+Tasks = Mapping[str, Callable[[Run], Awaitable[str]]]
+"""The process's own tasks, by name: each does a run and returns in words what it did. Raises `TaskFailedError`,
+`StoreError`.
+"""
 
 
 class Running:
@@ -140,12 +143,12 @@ class Running:
         task = None if action.task is None else self._tasks.get(action.task)
         if task is None:
             return Outcome(
-                status=RunStatus.FAILED, error=f"this version of the daemon has no task {action.task}"
+                status=RunStatus.FAILED, error=f"this version of the program has no task {action.task}"
             )
         try:
-            return Outcome(status=RunStatus.SUCCEEDED, output=cut(await task()))
-        except StoreError as error:
-            return Outcome(status=RunStatus.FAILED, error=str(error))
+            return Outcome(status=RunStatus.SUCCEEDED, output=cut(await task(one.run)))
+        except (TaskFailedError, StoreError) as error:
+            return Outcome(status=RunStatus.FAILED, error=cut(str(error)))
 
     async def _record(self, one: Claimed, outcome: Outcome) -> None:
         ended = sql.Ended(one, outcome, to_ms(self._clock.now()))

@@ -1,14 +1,24 @@
 """Cron's rung: the ticker with what its jobs may do."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from random import Random
+from types import MappingProxyType
 
 from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.jobs import Task
-from econeura_daemon.core.settings import Settings
-from econeura_daemon.cron import Call, Cron, Look, Reports, open_cron
+from econeura_daemon.core.settings import CronJobSettings, Settings
+from econeura_daemon.cron import (
+    Call,
+    Cron,
+    Look,
+    Reports,
+    Run,
+    Tasks,
+    Told,
+    open_cron,
+    told_by_the_daemon,
+)
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage import Store
 from econeura_daemon.storage.model import Claimant
@@ -19,6 +29,7 @@ from econeura_daemon.supervision.reloading import Reloader
 from econeura_daemon.supervision.state_dir import StateDir
 from econeura_daemon.telemetry import ComponentHealth, HealthBoard, Metrics
 
+NONE: Tasks = MappingProxyType({})
 BEHIND_MS = 30_000
 """By so much a look at what is due may be late before it is said."""
 
@@ -33,21 +44,31 @@ async def open_crons(
     store: Store,
     events: EventLog,
     call: Call,
+    tasks: Tasks = NONE,
+    own: Sequence[CronJobSettings] = (),
+    tell: Callable[[Run, str], Sequence[Told]] = told_by_the_daemon,
     reloader: Reloader,
     metrics: Metrics,
     health: HealthBoard,
     loops: Loops,
     drain: Drain,
 ) -> AsyncGenerator[Cron]:
-    """Run what is due for the length of the block, services by ``call``; leave it drained."""
+    """Run what is due for the length of the block, services by ``call``; leave it drained.
+
+    ``tasks``, ``own`` and ``tell`` are what a process has beside what all have: tasks, jobs that it declares itself,
+    and its own events of runs that end.
+    """
     is_shared = store.statistics().backend != "sqlite"
     claimant = Claimant(state.daemon_id, state.run_id, settings.cron.lease_ms if is_shared else None)
-    reports = Reports(events, rng, counted=lambda status: metrics.cron_runs.inc(status.value))
+    reports = Reports(events, rng, counted=lambda status: metrics.cron_runs.inc(status.value), tell=tell)
     opened: list[Cron] = []
 
-    async def clean_up() -> str:
+    async def clean_up(_run: Run) -> str:
         forgotten = await opened[0].upkeep.forget(opened[0].settings.history_ms)
         return f"forgot {forgotten} runs of jobs"
+
+    async def copy(_run: Run) -> str:
+        return await back_up(settings.storage, state.path, clock)
 
     async with open_cron(
         store=store,
@@ -55,7 +76,8 @@ async def open_crons(
         claimant=claimant,
         settings=settings.cron,
         call=call,
-        tasks={Task.CLEANUP: clean_up, Task.BACKUP: partial(back_up, settings.storage, state.path, clock)},
+        tasks={Task.CLEANUP: clean_up, Task.BACKUP: copy, **tasks},
+        own=own,
         observer=_Observer(metrics),
         clock=clock,
         rng=rng,

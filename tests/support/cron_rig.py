@@ -10,7 +10,7 @@ from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.cron.commands import CreateJob
 from econeura_daemon.cron.model import Outcome, RunStatus
 from econeura_daemon.cron.opening import Cron, open_cron
-from econeura_daemon.cron.reports import Reports
+from econeura_daemon.cron.reports import Reports, told_by_the_daemon
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage.model import Claimant
 
@@ -69,6 +69,8 @@ async def open_rig(
     run_id="run_1",
     daemon_id="dmn_1",
     tasks=(),
+    own=(),
+    tell=told_by_the_daemon,
     drain_until=lambda: float("inf"),
 ):
     """Tick for the length of the block."""
@@ -77,11 +79,12 @@ async def open_rig(
     log = EventLog(store)
     async with open_cron(
         store=store,
-        reports=Reports(log, rng),
+        reports=Reports(log, rng, tell=tell),
         claimant=Claimant(daemon_id, run_id, lease),
         settings=settings,
         call=call,
         tasks=dict(tasks),
+        own=own,
         observer=NoObserver(),
         clock=clock,
         rng=rng,
