@@ -1,5 +1,7 @@
 """From the raw bytes of a mail to what it is about."""
 
 from econeura_daemon.worker.processing.model import Processed, UnprocessableError
+from econeura_daemon.worker.processing.processing import process
+from econeura_daemon.worker.processing.rules import DEFAULT_RULES, Rules
 
-__all__ = ["Processed", "UnprocessableError"]
+__all__ = ["DEFAULT_RULES", "Processed", "Rules", "UnprocessableError", "process"]

@@ -24,7 +24,7 @@ class Processed:
     """What a mail was found to be.
 
     ``action`` is what is suggested: ``categorize``, ``archive``, ``forward`` (to ``forward_to``) or ``none``.
-    ``confidence`` (0 to 1) is that of the category. ``language`` is an ISO 639-1 code, ``und`` if it cannot be told.
+    ``confidence`` (0 to 1) is that of the category. ``language`` is an ISO 639 code, ``und`` if it cannot be told.
     ``entities`` holds lists by kind; kinds of which the mail has none are left out. ``defects`` says what was wrong
     with the mail, for people. ``milliseconds`` is how long it took.
     """
