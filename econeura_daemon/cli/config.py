@@ -31,11 +31,9 @@ def read_settings(config_file: str | None) -> Settings:
 
 
 def _read(config_file: str | None) -> Effective:
-    from econeura_daemon.cron import check_declared
+    from econeura_daemon.cron import schedule_flaws
 
-    found = load_settings(config_file, os.environ)
-    check_declared(found.settings.cron.jobs)
-    return found
+    return load_settings(config_file, os.environ, schedule_flaws)
 
 
 @click.group(cls=LazyGroup)

@@ -26,6 +26,8 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
+CLEANUP_ID = "econeura-cleanup"
+"""Of the cron job that the daemon declares itself."""
 _RESERVED_TYPES = ("calls", "faults")
 """Path segments of the mesh's own routes, so no service types."""
 _LONGEST_ADDRESS = 39
@@ -309,7 +311,7 @@ class CronJobSettings(JobBody):
 
 
 def _check_jobs(_instance: object, _field: object, value: tuple[CronJobSettings, ...]) -> None:
-    seen: dict[str, int] = {}
+    seen = {CLEANUP_ID: "the daemon's own job (cron.cleanup says when it is due)"}
     flaws = []
     for index, job in enumerate(value):
         if not job.key:
@@ -317,9 +319,9 @@ def _check_jobs(_instance: object, _field: object, value: tuple[CronJobSettings,
         elif job.key in seen:
             origin = "" if job.id else " (made of its name)"
             flaws.append(
-                Flaw(f"$[{index}].id", f"the id {job.key!r}{origin} is that of jobs[{seen[job.key]}] already")
+                Flaw(f"$[{index}].id", f"the id {job.key!r}{origin} is that of {seen[job.key]} already")
             )
-        seen.setdefault(job.key, index)
+        seen.setdefault(job.key, f"jobs[{index}]")
         try:
             check_task(None, None, job.action)
         except InvalidInputError as error:
@@ -342,8 +344,22 @@ class CronSettings:
     """Of one job, about so many runs are kept in its history."""
     history_ms: int = attrs.field(default=30 * DAY, validator=between(MINUTE, 3650 * DAY))
     """How long a run is kept in it at most."""
+    cleanup: str = attrs.field(default="17 * * * *", validator=length(0, 512))
+    """When the daemon's own job `econeura-cleanup` forgets what is older than the settings say; empty: never."""
     jobs: tuple[CronJobSettings, ...] = attrs.field(default=(), validator=_check_jobs)
     """Declared jobs: only a file can say them."""
+
+
+@attrs.frozen(kw_only=True)
+class RetentionSettings:
+    """How long what has come to its end is kept, from one ``cleanup`` to the next."""
+
+    events_ms: int = attrs.field(default=90 * DAY, validator=between(MINUTE, 3650 * DAY))
+    """Events, and deliveries; an event at least as long as a delivery of it."""
+    attempts_ms: int = attrs.field(default=30 * DAY, validator=between(MINUTE, 3650 * DAY))
+    """Of deliveries, with what was answered."""
+    emails_ms: int = attrs.field(default=90 * DAY, validator=between(MINUTE, 3650 * DAY))
+    """What became of e-mails."""
 
 
 @attrs.frozen(kw_only=True)
@@ -360,6 +376,7 @@ class Settings:
     mesh: dict[str, MeshSettings] = attrs.field(factory=dict, validator=_check_mesh)
     workers: WorkersSettings = WorkersSettings()
     cron: CronSettings = CronSettings()
+    retention: RetentionSettings = RetentionSettings()
     services: tuple[ServiceSettings, ...] = attrs.field(default=(), validator=_check_services)
     """Static services: only a file can say them."""
 

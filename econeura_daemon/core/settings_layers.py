@@ -6,7 +6,7 @@ Everything here is pure: text and mappings go in, layers come out, each with the
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_origin
 
 import attrs
@@ -18,6 +18,15 @@ from econeura_daemon.core.settings_tree import Setting, all_settings, find_setti
 from econeura_daemon.core.structuring import structure_settings
 
 PREFIX = "ECONEURA__"
+
+Further = Callable[[Mapping[str, Any]], Iterable[Flaw]]
+"""Finds what else is wrong with raw settings, whatever else they hold: what only a feature can judge."""
+
+
+def nothing_further(_raw: Mapping[str, Any]) -> Iterable[Flaw]:
+    """Find nothing."""
+    return ()
+
 
 INHERITED: Mapping[str, str] = {
     "SERVICE_DISCOVERY_ENABLED": "discovery.enabled",
@@ -64,18 +73,22 @@ class Layer:
         ]
         return self.origins[max(inside, key=len)] if inside else None
 
-    def all_flaws(self) -> list[Flaw]:
+    def all_flaws(self, further: Further = nothing_further) -> list[Flaw]:
         """Structure the layer by itself and return everything that is wrong with it."""
-        flaws = list(self.flaws)
+        found: list[Flaw] = []
         try:
             structure_settings(self.raw, Settings)
         except InvalidInputError as error:
-            for flaw in error.flaws:
-                origin = self.origin_of(flaw.path)
-                key = flaw.path.removeprefix("$").removeprefix(".")
-                place = ": ".join(part for part in (origin, key) if part) if self.keyed else origin or key
-                flaws.append(Flaw(place, flaw.message.replace("an object", "a table")))
-        return flaws
+            found += error.flaws
+        told = {flaw.path for flaw in found}
+        found += [flaw for flaw in further(self.raw) if flaw.path not in told]
+        return [*self.flaws, *map(self._placed, found)]
+
+    def _placed(self, flaw: Flaw) -> Flaw:
+        origin = self.origin_of(flaw.path)
+        key = flaw.path.removeprefix("$").removeprefix(".")
+        place = ": ".join(part for part in (origin, key) if part) if self.keyed else origin or key
+        return Flaw(place, flaw.message.replace("an object", "a table"))
 
 
 def dollar_path(path: Iterable[str]) -> str:

@@ -24,11 +24,13 @@ from econeura_daemon.core.errors import Flaw, InvalidInputError, SettingsError
 from econeura_daemon.core.locations import DEFAULT_FILE, state_directory
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_layers import (
+    Further,
     Layer,
     credential_names,
     dollar_path,
     environment_layer,
     inherited_layer,
+    nothing_further,
     secret_file_variables,
     toml_layer,
 )
@@ -69,14 +71,16 @@ class Effective:
     origins: Mapping[str, str]
 
 
-def load_settings(path: str | None, environ: Mapping[str, str]) -> Effective:
+def load_settings(
+    path: str | None, environ: Mapping[str, str], further: Further = nothing_further
+) -> Effective:
     """Read the settings. ``path``: a configuration file that was named on the command line.
 
-    Raises `SettingsError` with everything that is wrong.
+    Raises `SettingsError` with everything that is wrong, what ``further`` finds included.
     """
     sources, flaws = _read_sources(path, environ)
     try:
-        found = effective(sources)
+        found = effective(sources, further)
     except SettingsError as error:
         raise SettingsError([*flaws, *error.flaws], error.summary) from None
     if flaws:
@@ -84,13 +88,13 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Effective:
     return found
 
 
-def effective(sources: Sources) -> Effective:
+def effective(sources: Sources, further: Further = nothing_further) -> Effective:
     """Lay the sources over each other. Raises `SettingsError` with every flaw of every source."""
     file = toml_layer(sources.file_text, sources.file or "configuration")
     own = environment_layer(sources.environ)
     workers_type = _workers_type([file.raw, inherited_layer(sources.environ, "workers").raw, own.raw])
     layers = [file, inherited_layer(sources.environ, workers_type), own, _secrets_layer(sources.secrets)]
-    flaws = [flaw for layer in layers for flaw in layer.all_flaws()]
+    flaws = [flaw for layer in layers for flaw in layer.all_flaws(further)]
     if flaws:
         raise _refusal(flaws)
     raw: dict[str, Any] = {}

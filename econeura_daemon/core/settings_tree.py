@@ -14,7 +14,7 @@ ANY_TYPE = "*"
 
 NEEDS_RESTART = (
     "daemon.", "http.", "storage.", "auth.", "discovery.", "webhooks.lease_ms", "log.access",
-    "cron.enabled", "cron.lease_ms",
+    "cron.enabled", "cron.lease_ms", "cron.cleanup",
 )  # fmt: skip
 """What a running daemon has built itself upon; everything else takes effect on SIGHUP."""
 

@@ -13,7 +13,7 @@ from econeura_daemon.cron.remarks import Upcoming, upcoming
 
 if TYPE_CHECKING:
     from econeura_daemon.cron.commands import CreateJob, EditedJob
-    from econeura_daemon.cron.declared import check_declared
+    from econeura_daemon.cron.declared import schedule_flaws
     from econeura_daemon.cron.jobs import Jobs, job_json
     from econeura_daemon.cron.model import Job, Outcome, Run, RunStatus
     from econeura_daemon.cron.opening import Cron, open_cron
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "commands": ("CreateJob", "EditedJob"),
-        "declared": ("check_declared",),
+        "declared": ("schedule_flaws",),
         "jobs": ("Jobs", "job_json"),
         "model": ("Job", "Outcome", "Run", "RunStatus"),
         "opening": ("Cron", "open_cron"),
@@ -60,9 +60,9 @@ __all__ = [
     "Tasks",
     "Told",
     "Upcoming",
-    "check_declared",
     "job_json",
     "open_cron",
+    "schedule_flaws",
     "told_by_the_daemon",
     "upcoming",
 ]

@@ -6,7 +6,7 @@ that does not name a job takes it away only from the daemon that owned it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,10 @@ import attrs
 import trio
 
 from econeura_daemon.core.clock import Clock, to_ms
-from econeura_daemon.core.errors import Flaw, SettingsError, StoreError
+from econeura_daemon.core.errors import Flaw, StoreError
 from econeura_daemon.core.jobs import JobBody
 from econeura_daemon.core.settings import CronJobSettings
-from econeura_daemon.cron.commands import schedule_flaws
+from econeura_daemon.cron.commands import check_schedule, check_zone
 from econeura_daemon.cron.jobs import changed, new_job
 from econeura_daemon.cron.model import Job
 from econeura_daemon.cron.reports import Reports
@@ -33,15 +33,27 @@ PAUSE = 5.0
 _log = logging.getLogger(__name__)
 
 
-def check_declared(jobs: Sequence[CronJobSettings]) -> None:
-    """Return if every schedule can be read. Raises `SettingsError` with every flaw."""
-    flaws = [
-        Flaw(f"$.cron.jobs[{index}]{flaw.path[1:]}", flaw.message)
-        for index, job in enumerate(jobs)
-        for flaw in schedule_flaws(job)
-    ]
-    if flaws:
-        raise SettingsError(flaws, "The configuration's jobs do not fit")
+def schedule_flaws(raw: Mapping[str, Any]) -> list[Flaw]:
+    """Return what is wrong with the schedules of settings as they were written, whatever else is."""
+    flaws = []
+    for path, check, value in _schedules(raw.get("cron")):
+        try:
+            if isinstance(value, str):
+                check(None, None, value)
+        except ValueError as error:
+            flaws.append(Flaw(path, str(error)))
+    return flaws
+
+
+def _schedules(raw: Any) -> Iterator[tuple[str, Callable[[object, object, str], None], Any]]:
+    if not isinstance(raw, dict):
+        return
+    yield "$.cron.cleanup", check_schedule, raw.get("cleanup") or None  # none: never
+    jobs = raw.get("jobs")
+    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+        if isinstance(job, dict):
+            yield f"$.cron.jobs[{index}].schedule", check_schedule, job.get("schedule")
+            yield f"$.cron.jobs[{index}].time_zone", check_zone, job.get("time_zone")
 
 
 class Declared:

@@ -19,11 +19,9 @@ from econeura_daemon.storage.holding import (
     while_the_store_is_away,
 )
 from econeura_daemon.storage.model import Claimant
+from econeura_daemon.storage.sweeping import BATCH, sweep_oldest
 
 log = logging.getLogger(__name__)
-
-FORGET_BATCH = 500
-"""Runs that are deleted in one transaction."""
 
 
 class Upkeep:
@@ -73,10 +71,7 @@ class Upkeep:
     async def forget(self, history_ms: int) -> int:
         """Delete ended runs whose ticks are older than ``history_ms``; return how many were."""
         before = first_id("run", from_ms(to_ms(self._clock.now()) - history_ms))
-        count = 0
-        while deleted := await self._store.transact(partial(sql.forget, before=before, most=FORGET_BATCH)):
-            count += deleted
-        return count
+        return await sweep_oldest(self._store, partial(sql.forget, before=before, most=BATCH))
 
     async def _free_abandoned(self) -> None:
         """Free claims of this daemon that no task works on: what a bug or a lost commit left behind."""

@@ -24,6 +24,7 @@ from econeura_daemon.daemon.integration import open_integration
 from econeura_daemon.events import Publisher
 from econeura_daemon.server import App, Server, TokenFile, open_listeners, open_server
 from econeura_daemon.storage import open_store
+from econeura_daemon.supervision.cleaning import own_jobs
 from econeura_daemon.supervision.crons import open_crons
 from econeura_daemon.supervision.drain import HTTP_SHARE, Drain
 from econeura_daemon.supervision.loops import Loops, open_loop
@@ -117,6 +118,7 @@ async def open_daemon(
                     store=store,
                     events=webhooks.events,
                     call=mesh_call(discovery),
+                    own=own_jobs(settings.cron),
                     reloader=webhooks.reloader,
                     metrics=metrics,
                     health=health,

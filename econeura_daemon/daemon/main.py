@@ -5,7 +5,7 @@ from functools import partial
 
 from econeura_daemon.core.settings import Settings
 from econeura_daemon.core.settings_sources import load_settings
-from econeura_daemon.cron import check_declared
+from econeura_daemon.cron import schedule_flaws
 from econeura_daemon.daemon.compose import open_daemon
 from econeura_daemon.supervision import process
 
@@ -19,6 +19,4 @@ def run(config: str | None, environ: MutableMapping[str, str] | None = None) -> 
 
 
 def _load(config: str | None, environ: MutableMapping[str, str]) -> Settings:
-    settings = load_settings(config, environ).settings
-    check_declared(settings.cron.jobs)
-    return settings
+    return load_settings(config, environ, schedule_flaws).settings

@@ -10,6 +10,7 @@ from econeura_daemon.events import store as sql
 from econeura_daemon.events.model import Event, Published, StoredEvent
 from econeura_daemon.events.passing import Passing
 from econeura_daemon.storage import Connection, Store, Watch
+from econeura_daemon.storage.sweeping import sweep
 
 TOPIC = "events"
 """Announced by every transaction that appends."""
@@ -134,13 +135,22 @@ class EventLog:
         )
 
     async def bounds(self) -> tuple[int, int]:
-        """Return the oldest cursor that is kept and the newest one, both 0 in a log that never held anything.
+        """Return the cursor from which on all events are kept, and the newest one; both 0 in a log that never held any.
+
+        Before the first one there may be events that somebody is still owed, and none else.
 
         On SQLite the newest is the newest ever given out, also if its event is not kept any more; the oldest
         of a log that was emptied comes after it. On PostgreSQL it is the newest that is kept: the sequence
         there runs ahead of what is committed, and a reader that began behind it would miss what follows.
         """
         return await self._store.read(sql.bounds)
+
+    async def forget(self, before: int, now: int) -> int:
+        """Delete events stored before ``before`` (milliseconds) of which no delivery is kept; return how many were.
+
+        Whoever reads on from what is gone is told so: see `bounds`.
+        """
+        return await sweep(self._store, 0, partial(sql.old, before=before, now=now), sql.forget)
 
     def watch(self) -> AbstractContextManager[Watch]:
         """Wake the one waiter of the block whenever something was appended, here or by another daemon."""

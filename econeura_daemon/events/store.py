@@ -10,6 +10,8 @@ from econeura_daemon.events.model import Event, StoredEvent
 from econeura_daemon.events.patterns import WILDCARD, matches_any, prefix_of
 from econeura_daemon.storage import Connection, Hot, tables
 from econeura_daemon.storage.dialect import last_event_cursor
+from econeura_daemon.storage.facts import fact, write_fact
+from econeura_daemon.storage.sweeping import BATCH, Found
 
 _INSERT = Hot(
     sa.text(
@@ -27,6 +29,9 @@ _INSERT_IF_NEW = Hot(
     "id", "type", "source", "occurred_at", "body", "trace",
 )  # fmt: skip
 _COUNT_DELIVERIES = Hot(sa.text("SELECT count(*) FROM deliveries WHERE event_id = :id"), "id")
+
+_KEPT_FROM = "events_kept_from"
+"""In the store's facts: from this cursor on every event is kept; before it only those that are still owed."""
 
 _columns = (tables.events.c.cursor, tables.events.c.id, tables.events.c.type, tables.events.c.body)
 
@@ -129,7 +134,7 @@ def after(
 
 
 def bounds(connection: Connection) -> tuple[int, int]:
-    """Return the oldest cursor that is kept and the newest one; see `EventLog.bounds`."""
+    """Return from which cursor on all is kept, and the newest one; see `EventLog.bounds`."""
     row = connection.execute(
         sa.select(
             sa.select(sa.func.min(tables.events.c.cursor)).scalar_subquery().label("oldest"),
@@ -137,7 +142,46 @@ def bounds(connection: Connection) -> tuple[int, int]:
         )
     ).one()
     newest = row.newest or 0
-    return row.oldest or (newest and newest + 1), newest
+    oldest = max(row.oldest or 0, _kept_from(connection))
+    return oldest or (newest and newest + 1), newest
+
+
+def old(connection: Connection, after: int, *, before: int, now: int) -> Found[int, int]:
+    """Look at some events behind the cursor ``after``: those stored before ``before`` that nobody is owed are old.
+
+    The newest one never is: it tells how far the log has come. ``before`` and ``now`` are milliseconds.
+    """
+    events, deliveries = tables.events.c, tables.deliveries.c
+    owed = sa.exists(sa.select(deliveries.id).where(deliveries.event_id == events.id))
+    looked = connection.execute(
+        sa.select(events.cursor, events.occurred_at, owed.label("owed"))
+        .where(events.cursor > after, events.cursor < sa.select(sa.func.max(events.cursor)).scalar_subquery())
+        .order_by(events.cursor)
+        .limit(BATCH)
+    ).all()
+    found: list[int] = []
+    for row in looked:
+        # One of the future was stored while the clock was wrong: those behind it may be old all the same.
+        if before <= row.occurred_at <= now:
+            return Found(found, None)
+        if row.occurred_at < before and not row.owed:
+            found.append(row.cursor)
+    return Found(found, looked[-1].cursor if len(looked) == BATCH else None)
+
+
+def forget(connection: Connection, cursors: Sequence[int]) -> int:
+    """Delete events unless somebody is owed them; return how many were."""
+    hold(connection)
+    events, deliveries = tables.events.c, tables.deliveries.c
+    owed = sa.exists(sa.select(deliveries.id).where(deliveries.event_id == events.id))
+    deleted = connection.execute(sa.delete(tables.events).where(events.cursor.in_(cursors), ~owed)).rowcount
+    if deleted:
+        write_fact(connection, _KEPT_FROM, str(max(_kept_from(connection), max(cursors) + 1)))
+    return deleted
+
+
+def _kept_from(connection: Connection) -> int:
+    return int(fact(connection, _KEPT_FROM) or 0)
 
 
 def _stored(row: sa.Row[Any]) -> StoredEvent:

@@ -1,8 +1,9 @@
-"""Facts about the store itself, made once and the same for every daemon that shares it."""
+"""Facts about the store itself, the same for every daemon that shares it."""
 
 import sqlalchemy as sa
 
 from econeura_daemon.storage.connection import Connection
+from econeura_daemon.storage.dialect import insert
 from econeura_daemon.storage.tables import meta
 
 
@@ -20,3 +21,11 @@ def settle_fact(connection: Connection, key: str, value: str) -> str:
         return standing
     connection.execute(sa.insert(meta), {"key": key, "value": value})
     return value
+
+
+def write_fact(connection: Connection, key: str, value: str) -> None:
+    """Write ``value`` under ``key`` in place of what stands there."""
+    upsert = insert(meta).values(key=key, value=value)
+    connection.execute(
+        upsert.on_conflict_do_update(index_elements=["key"], set_={"value": upsert.excluded.value})
+    )

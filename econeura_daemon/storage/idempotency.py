@@ -77,12 +77,15 @@ def remember(connection: Connection, scope: str, key: str, answer: Remembered, *
     forget_old(connection, since=since, limit=SWEEP)
 
 
-def forget_old(connection: Connection, *, since: int, limit: int) -> None:
-    """Remove up to ``limit`` answers that are not newer than ``since`` (milliseconds), the oldest first."""
+def forget_old(connection: Connection, *, since: int, limit: int) -> int:
+    """Remove up to ``limit`` answers that are not newer than ``since`` (milliseconds), the oldest first.
+
+    Returns how many were.
+    """
     old = (
         sa.select(_keys.c.scope, _keys.c.key)
         .where(_keys.c.created_at <= since)
         .order_by(_keys.c.created_at)
         .limit(limit)
     )
-    connection.execute(sa.delete(_keys).where(sa.tuple_(_keys.c.scope, _keys.c.key).in_(old)))
+    return connection.execute(sa.delete(_keys).where(sa.tuple_(_keys.c.scope, _keys.c.key).in_(old))).rowcount

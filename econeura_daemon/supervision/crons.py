@@ -23,6 +23,7 @@ from econeura_daemon.events import EventLog
 from econeura_daemon.storage import Store
 from econeura_daemon.storage.model import Claimant
 from econeura_daemon.supervision.backups import back_up
+from econeura_daemon.supervision.cleaning import forget_old
 from econeura_daemon.supervision.drain import Drain
 from econeura_daemon.supervision.loops import Loops
 from econeura_daemon.supervision.reloading import Reloader
@@ -64,8 +65,7 @@ async def open_crons(
     opened: list[Cron] = []
 
     async def clean_up(_run: Run) -> str:
-        forgotten = await opened[0].upkeep.forget(opened[0].settings.history_ms)
-        return f"forgot {forgotten} runs of jobs"
+        return await forget_old(reloader.settings, store, events, opened[0], clock)
 
     async def copy(_run: Run) -> str:
         return await back_up(settings.storage, state.path, clock)

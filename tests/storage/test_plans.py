@@ -13,8 +13,10 @@ from econeura_daemon.cron.store import jobs as cron_jobs
 from econeura_daemon.cron.store import runs as cron_runs
 from econeura_daemon.cron.store import statements as cron
 from econeura_daemon.cron.store import ticks as cron_ticks
+from econeura_daemon.events import store as events
+from econeura_daemon.storage import idempotency
 from econeura_daemon.storage.model import Claimant
-from econeura_daemon.webhooks.store import queries, recovery, statements, subscriptions
+from econeura_daemon.webhooks.store import queries, recovery, retention, statements, subscriptions
 from econeura_daemon.workers.model import EmailStatus
 from econeura_daemon.workers.store import emails
 from tests.support.inline_store import open_inline_store
@@ -44,7 +46,9 @@ HOT = {
     "cron RELEASE_NEXT": (cron.RELEASE_NEXT, "cron_runs_open (job_id=?)"),
     "cron TRIM": (cron.TRIM, "cron_runs_job (job_id=? AND id<?)"),
 }
-SCAN = re.compile(r"SCAN (deliveries|cron_jobs|cron_runs|emails)(?! USING (COVERING )?INDEX)")
+SCAN = re.compile(
+    r"SCAN (deliveries|attempts|events|idempotency_keys|cron_jobs|cron_runs|emails)(?! USING (COVERING )?INDEX)"
+)
 """Of a whole table; a walk along an index that ends with the first row is none."""
 
 
@@ -97,6 +101,8 @@ class Spy:
 
     def run(self, *_):
         pass
+
+    lock = run
 
 
 class Nothing(list):
@@ -156,6 +162,48 @@ COLD = {
     ),
     "page of e-mails that failed": (emails.page, {"status": FAILED, "limit": 9}, "emails_failed"),
     "forget e-mails": (emails.forget, {"before": "e", "most": 9}, "PRIMARY KEY (id<?)"),
+    "old events": (
+        events.old,
+        {"after": 1, "before": 9, "now": 9},
+        "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    ),
+    "whether an old event is owed": (
+        events.old,
+        {"after": 1, "before": 9, "now": 9},
+        "deliveries_event (event_id=?)",
+    ),
+    "forget events": (events.forget, {"cursors": [1, 2]}, "INTEGER PRIMARY KEY (rowid=?)"),
+    "old attempts": (
+        retention.old_attempts,
+        {"after": ("d", 1), "deliveries_before": "e", "before": 9},
+        "PRIMARY KEY ((delivery_id,number)>(?,?) AND delivery_id<?)",
+    ),
+    "old deliveries": (
+        retention.old_deliveries,
+        {"after": "d", "before": "e"},
+        "PRIMARY KEY (id>? AND id<?)",
+    ),
+    "forget deliveries": (retention.forget_deliveries, {"ids": ["d", "e"]}, "PRIMARY KEY (id=?)"),
+    "forget the attempts of deliveries": (
+        retention.forget_deliveries,
+        {"ids": ["d", "e"]},
+        "PRIMARY KEY (delivery_id=?)",
+    ),
+    "old subscriptions": (
+        retention.old_subscriptions,
+        {"after": "s", "before": 9},
+        "deliveries_subscription (subscription_id=?)",
+    ),
+    "forget subscriptions": (
+        retention.forget_subscriptions,
+        {"ids": ["s", "t"]},
+        "deliveries_subscription (subscription_id=?)",
+    ),
+    "forget answers": (
+        idempotency.forget_old,
+        {"since": 9, "limit": 9},
+        "idempotency_keys_age (created_at<?)",
+    ),
     "cron forget": (cron_runs.forget, {"before": "r", "most": 9}, "PRIMARY KEY (id<?)"),
 }
 
