@@ -47,12 +47,14 @@ class Filing:
         self._beside = beside
         self._path = beside / "filed"
         self._clock = clock
+        self._lines: list[Filed] = []
+        self._lines_of: tuple[int, ...] = ()
 
     def waiting(self) -> list[Filed]:
         """Return what is in both files. Raises OSError."""
         try:
             with self._path.open("rb") as file:
-                return _lines(file)
+                return self._read(file)
         except FileNotFoundError:
             return []
 
@@ -64,7 +66,7 @@ class Filing:
         """Copy the mail to ``target``; return None if it is not where it was. Raises OSError."""
         with self._held() as journal:
             self._settle(journal)
-            waiting = _lines(journal)
+            waiting = self._read(journal)
             try:
                 with readable_mailbox(Path(entry.place), self._clock) as descriptor:
                     raw = raw_mail(descriptor, entry)
@@ -81,7 +83,7 @@ class Filing:
                 filed = Filed(
                     entry.message_id, digest, entry.place, str(target), size + len(gap), len(copy), gap
                 )
-                _append(journal, filed)
+                self._append(journal, filed)
                 write_at(descriptor, gap.encode() + copy, size)
                 os.fsync(descriptor)
             return filed
@@ -90,7 +92,7 @@ class Filing:
         """Take every original out whose copy is there. Raises OSError, `MailStoreUnavailableError`."""
         with self._held() as journal:
             self._settle(journal)
-            waiting = _lines(journal)
+            waiting = self._read(journal)
             sources = {Path(filed.source) for filed in waiting}
             sources.update(path for path in self._mailboxes() if self._plan(path).exists())
             for source in sorted(sources):
@@ -129,7 +131,7 @@ class Filing:
 
     def _settle(self, journal: BinaryIO) -> None:
         """Finish the last copy, if somebody was killed while writing it."""
-        waiting = _lines(journal)
+        waiting = self._read(journal)
         if not waiting:
             return
         last = waiting[-1]
@@ -152,6 +154,22 @@ class Filing:
         except FileNotFoundError:
             return None
 
+    def _read(self, journal: BinaryIO) -> list[Filed]:
+        """Return the lines; they are parsed once, for there may be thousands."""
+        if _state(journal) != self._lines_of:
+            journal.seek(0)
+            self._lines = [Filed(**json.loads(line)) for line in journal if line.endswith(b"\n")]
+            self._lines_of = _state(journal)
+        return self._lines
+
+    def _append(self, journal: BinaryIO, filed: Filed) -> None:
+        journal.seek(0, os.SEEK_END)
+        journal.write(json.dumps(attrs.asdict(filed), separators=(",", ":")).encode() + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+        self._lines.append(filed)
+        self._lines_of = _state(journal)
+
     def _plan(self, mailbox: Path) -> Path:
         return self._beside / f"rewrite.{mailbox.name}"
 
@@ -170,22 +188,19 @@ class Filing:
                 if time.monotonic() > until:
                     raise MailStoreUnavailableError(f"{self._path} is locked by another program")
                 time.sleep(0.005)
-            written = journal.read()
-            if not written.endswith(b"\n"):
-                journal.truncate(written.rfind(b"\n") + 1)
+            if not _ends_whole(descriptor):
+                journal.truncate(journal.read().rfind(b"\n") + 1)
             yield journal
 
 
-def _lines(journal: BinaryIO) -> list[Filed]:
-    journal.seek(0)
-    return [Filed(**json.loads(line)) for line in journal if line.endswith(b"\n")]
+def _ends_whole(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def _append(journal: BinaryIO, filed: Filed) -> None:
-    journal.seek(0, os.SEEK_END)
-    journal.write(json.dumps(attrs.asdict(filed), separators=(",", ":")).encode() + b"\n")
-    journal.flush()
-    os.fsync(journal.fileno())
+def _state(journal: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(journal.fileno())
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _create(target: Path, like: Path) -> None:
