@@ -64,6 +64,15 @@ def test_a_mail_is_sent_on_once_with_the_original_attached(there):
     assert open_mail_store(there.path).unprocessed(9) == []
 
 
+def test_lines_that_are_dots_arrive_as_they_are(tmp_path):
+    there = Stores("maildir", tmp_path)
+    body = "a\n.\n..\n.b\n"
+    there.put(mail("a@b", body=body))
+    with mail_host() as host:
+        assert forward(there, plain(host)).outcome is Outcome.DONE
+    assert body.replace("\n", "\r\n").encode() in host.letters[0]
+
+
 def test_without_a_mail_server_or_an_address_nothing_is_sent_and_that_is_no_error(there):
     done = forward(there, None)
     assert (done.outcome, done.reason) == (Outcome.NOT_CONFIGURED, "no mail server is configured")

@@ -2,11 +2,14 @@
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from econeura_daemon.worker.mailstore import MailUnreadableError, Outcome, open_mail_store
+from econeura_daemon.worker.mailstore.directories import RESTLESS, Listing
 from econeura_daemon.worker.mailstore.folder_names import from_utf7, to_utf7
 from tests.support.mails import Stores, deliver, mail, make_maildir
 
@@ -125,6 +128,41 @@ def test_folder_names_are_written_as_imap_servers_do(name):
 def test_a_folder_name_that_is_not_well_written_stays():
     assert from_utf7("&AAA") == "&AAA"
     assert from_utf7("a&A-b") == "a&A-b"
+
+
+def test_a_directory_is_listed_again_while_two_changes_may_bear_the_same_time(tmp_path):
+    now = 100.0
+    listing = Listing(tmp_path, lambda: now)
+    os.utime(tmp_path, ns=(1, 1))
+    assert listing.has_changed()
+    now += RESTLESS - 0.1
+    assert listing.has_changed()
+    now += 0.1
+    assert not listing.has_changed()
+    os.utime(tmp_path, ns=(2, 2))
+    assert listing.has_changed()
+
+
+FLAGGING = """
+import itertools, os, sys
+os.chdir(sys.argv[1])
+for flags in itertools.cycle(["S", "FRS", "", "F"]):
+    for name in os.listdir():
+        os.rename(name, name.partition(":")[0] + ":2," + flags)
+"""
+
+
+@pytest.mark.rounds(short=30, soak=3000)
+def test_no_mail_seems_to_go_while_a_client_renames_them_all(there, rounds):
+    for n in range(2000):
+        deliver(there.path, mail(f"{n}@b"), flags="")
+    store = open_mail_store(there.path)
+    with subprocess.Popen([sys.executable, "-c", FLAGGING, there.path / "cur"]) as client:
+        try:
+            gone = [store.scan().removed for _ in range(rounds)]
+        finally:
+            client.kill()
+    assert not any(gone)
 
 
 @pytest.mark.rounds(short=2, soak=200)

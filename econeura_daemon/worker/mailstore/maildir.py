@@ -21,6 +21,8 @@ _KEYWORDS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
 _PASSES = 3
 """How often a folder is looked at again, at once, because mails were renamed while we looked."""
 
+_LOOKS = 3
+"""How often a directory is listed before a mail counts as gone."""
 _CHASES = 20
 """How often a mail is followed that is renamed just when we open it."""
 
@@ -205,11 +207,13 @@ class Maildir:
 def _look(half: _Half) -> set[str]:
     """Return the names in ``half``.
 
-    A directory that is read while files are renamed in it may leave one out (POSIX leaves it open): a mail is gone only
-    if a second look does not see it either.
+    A directory that is read while files are renamed in it may leave some out (POSIX leaves it open, and ext4 does, every
+    few looks beside a busy client): a mail is gone only if no other look sees it either.
     """
     names = set(names_in(half.listing.path))
-    if half.entries.keys() - names:
+    for _ in range(_LOOKS - 1):
+        if not half.entries.keys() - names:
+            break
         names.update(names_in(half.listing.path))
     return names
 
