@@ -207,8 +207,8 @@ class Maildir:
 def _look(half: _Half) -> set[str]:
     """Return the names in ``half``.
 
-    A directory that is read while files are renamed in it may leave some out (POSIX leaves it open, and ext4 does, every
-    few looks beside a busy client): a mail is gone only if no other look sees it either.
+    A directory that is read while files are renamed in it may leave some out (POSIX leaves it open, and ext4 does so
+    every few looks beside a busy client): a mail is gone only if no other look sees it either.
     """
     names = set(names_in(half.listing.path))
     for _ in range(_LOOKS - 1):
