@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from econeura_daemon.worker.mailstore import open_mail_store
+from econeura_daemon.worker.mailstore import MailServer, Outcome, open_mail_store
 from tests.support.mails import LateClock, Stores, mail
+from tests.support.smtp_server import mail_host
 
 KINDS = ["maildir", "mbox", "eml"]
 
@@ -43,7 +44,7 @@ def test_a_kill_before_any_change_of_the_disk_loses_and_doubles_nothing(kind, tm
 
 
 @pytest.mark.slow
-@pytest.mark.rounds(short=4, soak=300)
+@pytest.mark.rounds(short=3, soak=300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kills_at_any_moment_while_mail_comes_in_lose_and_double_nothing(kind, tmp_path, rounds):
     there = Stores(kind, tmp_path)
@@ -81,3 +82,36 @@ def test_kills_at_any_moment_while_mail_comes_in_lose_and_double_nothing(kind, t
     store.scan(thorough=True)
     now = there.contents("Archive") + there.contents("Bills")
     assert len(now) == len(set(now)) == len(ids)
+
+
+FORWARDING = """
+import sys
+from econeura_daemon.worker.mailstore import MailServer, open_mail_store
+server = MailServer(host="127.0.0.1", port=int(sys.argv[2]), sender="w@example.org", security="none")
+open_mail_store(sys.argv[1], server=server).carry_out("a@b", "forward", forward_to="x@example.com")
+"""
+
+
+def test_a_worker_that_is_killed_while_it_forwards_leaves_it_unknown(tmp_path):
+    there = Stores("maildir", tmp_path)
+    there.put(mail("a@b"))
+    killed = threading.Event()
+
+    def too_late():
+        killed.wait(30)
+        return b"250 taken"
+
+    with mail_host({".": too_late}) as host:
+        server = MailServer(host="127.0.0.1", port=host.port, sender="w@example.org", security="none")
+        with subprocess.Popen([sys.executable, "-c", FORWARDING, there.path, str(host.port)]) as worker:
+            assert host.arrived.wait(30)
+            assert forward(there, server).outcome is Outcome.RETRY
+            worker.kill()
+        killed.set()
+        assert forward(there, server).outcome is Outcome.UNKNOWN
+        assert forward(there, server).outcome is Outcome.UNKNOWN
+    assert len(host.letters) == 1
+
+
+def forward(there, server):
+    return open_mail_store(there.path, server=server).carry_out("a@b", "forward", forward_to="x@example.com")

@@ -1,5 +1,6 @@
 """What holds for every kind of mail store."""
 
+import json
 import os
 import threading
 from functools import partial
@@ -12,6 +13,7 @@ from econeura_daemon.worker.mailstore import (
     Action,
     Changes,
     Kind,
+    MailStoreError,
     MailStoreUnavailableError,
     MailTooLargeError,
     MailUnreadableError,
@@ -211,3 +213,33 @@ def test_links_lead_nowhere(tmp_path):
         victim.symlink_to(outside / "secret.eml")
         with pytest.raises(MailUnreadableError):
             store.read("c@d")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_is_a_link_is_not_filed_into(tmp_path, kind):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    there = Stores(kind, tmp_path)
+    there.put(mail("a@b"))
+    name = {"maildir": "Maildir/.Archive", "mbox": "inbox.folders", "eml": "drop/Archive"}[kind]
+    (tmp_path / name).symlink_to(outside)
+    with pytest.raises(MailStoreError, match="no folder of the store's own"):
+        opened(there, marks=tmp_path / "marks").carry_out("a@b", "archive")
+    assert list(outside.iterdir()) == []
+    assert there.contents() == [mail("a@b")]
+
+
+def test_marks_of_mails_that_are_gone_are_left_out_of_a_large_file(tmp_path):
+    there = Stores("maildir", tmp_path)
+    there.put(mail("a@b"))
+    there.put(mail("c@d"))
+    marks = tmp_path / "marks"
+    lines = [{"id": f"{n}.{'x' * 60}@gone", "processed": True} for n in range(12_000)]
+    lines += [{"id": "a@b", "processed": True}, {"id": "c@d", "to": "x@y", "sending": "sent"}]
+    marks.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    other = opened(there, marks=marks)
+    assert marks.stat().st_size < 1000
+    store = opened(there, marks=marks)
+    store.carry_out("c@d", "none")
+    assert other.unprocessed(9) == store.unprocessed(9) == []
+    assert '"sending":"sent"' in marks.read_text()

@@ -103,6 +103,26 @@ def test_every_copy_that_came_in_is_filed_and_the_one_that_was_sent_is_not(there
     assert len(there.contents("Sent")) == 1
 
 
+def test_drafts_and_deleted_mails_are_not_processed(there):
+    for flags in ("", "S", "T", "ST", "D"):
+        deliver(there.path, mail(f"{flags}@b"), flags=flags)
+    store = open_mail_store(there.path)
+    assert sorted(store.unprocessed(9)) == ["@b", "S@b"]
+
+
+def test_what_is_made_has_the_owner_and_the_mode_of_the_maildir(there):
+    if os.geteuid() == 0:
+        os.chown(there.path, 12345, 12345)
+    there.path.chmod(0o750)
+    owner = there.path.stat()
+    deliver(there.path, mail("a@b"))
+    open_mail_store(there.path).carry_out("a@b", "archive")
+    for name in ("", "tmp", "new", "cur"):
+        made = (there.path / ".Archive" / name).stat()
+        assert (made.st_uid, made.st_gid, made.st_mode) == (owner.st_uid, owner.st_gid, owner.st_mode)
+    assert (there.path / "econeura-marks").stat().st_uid == owner.st_uid
+
+
 def test_a_mail_that_may_not_be_read_is_counted_and_said(there):
     if os.geteuid() == 0:
         broken = there.path / "new" / "1.host"

@@ -12,7 +12,7 @@ import attrs
 
 from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.worker.mailstore.directories import Listing
-from econeura_daemon.worker.mailstore.files import read_file, sync_directory
+from econeura_daemon.worker.mailstore.files import make_folder, read_file, sync_directory
 from econeura_daemon.worker.mailstore.heads import head_of
 from econeura_daemon.worker.mailstore.index import Entry, Index
 from econeura_daemon.worker.mailstore.model import INBOX, Kind, MailStoreUnavailableError
@@ -81,7 +81,7 @@ class EmlFolder:
         """
         source = self._root / entry.place
         target = self._root / folder
-        target.mkdir(exist_ok=True)
+        make_folder(target, self._root)
         if not source.exists():
             return False
         reserved = _reserve(target, source)
@@ -95,7 +95,7 @@ class EmlFolder:
         self._moved(entry, folder, reserved.name)
         return True
 
-    def is_settled(self, entry: Entry) -> bool:
+    def is_ready(self, entry: Entry) -> bool:
         """Whether the file has stood still for some seconds."""
         return entry.place not in self._restless
 

@@ -1,4 +1,4 @@
-"""Reading a whole mail, and making a change of a directory last."""
+"""Reading a whole mail, making folders that their owner can use, and making a change of a directory last."""
 
 import os
 from pathlib import Path
@@ -20,6 +20,23 @@ def check_size(size: int, limit: int) -> None:
     """Raise `MailTooLargeError` if a mail of ``size`` bytes is larger than ``limit``."""
     if size > limit:
         raise MailTooLargeError(f"The mail has {size} bytes; mails of up to {limit} bytes are read")
+
+
+def make_folder(path: Path, like: Path, mode: int | None = None) -> None:
+    """Create the folder if it is not there: the owner's of ``like``, and with its mode if no other is given.
+
+    Raises OSError; NotADirectoryError for a link, which could lead out of the store.
+    """
+    status = like.stat()
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if path.is_symlink() or not path.is_dir():
+            raise NotADirectoryError(f"{path} is no folder of the store's own") from None
+        return
+    if os.geteuid() == 0:  # root would leave a folder that the mail server cannot open
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+    path.chmod(status.st_mode & 0o777 if mode is None else mode)  # whatever our umask says
 
 
 def sync_directory(path: Path) -> None:

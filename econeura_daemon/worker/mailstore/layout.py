@@ -48,6 +48,6 @@ class Layout(Protocol):
         """
         ...
 
-    def is_settled(self, entry: Entry) -> bool:
-        """Whether the mail is there whole; who writes a file in place does so while we look."""
+    def is_ready(self, entry: Entry) -> bool:
+        """Whether the mail may be processed: it is there whole, and no draft."""
         ...

@@ -108,7 +108,7 @@ class MailStore:
                 for entry in self._index.firsts()
                 if self._is_incoming(entry)
                 and not self._marks.is_processed(entry.message_id)
-                and self._layout.is_settled(entry)
+                and self._layout.is_ready(entry)
             )
             oldest = nsmallest(limit, waiting, key=lambda entry: (entry.head.arrived_ns, entry.position))
             return [entry.message_id for entry in oldest]

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from econeura_daemon.worker.mailstore.directories import Listing, names_in
-from econeura_daemon.worker.mailstore.files import read_file, sync_directory
+from econeura_daemon.worker.mailstore.files import make_folder, read_file, sync_directory
 from econeura_daemon.worker.mailstore.folder_names import from_utf7, to_utf7
 from econeura_daemon.worker.mailstore.heads import head_of
 from econeura_daemon.worker.mailstore.index import Entry, Index
@@ -71,8 +71,12 @@ class Maildir:
         for name in list(self._folders):
             try:
                 self._scan_folder(name, index, thorough=thorough)
-            except FileNotFoundError:
-                self._listing.forget()  # the whole folder was deleted or renamed while we looked
+            except OSError as error:
+                if name == INBOX:
+                    raise MailStoreUnavailableError(
+                        f"The Maildir {self._root} cannot be read: {error}"
+                    ) from error
+                self._listing.forget()  # the whole folder was deleted or renamed while we looked, or is not for us
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """Return the mail."""
@@ -105,9 +109,9 @@ class Maildir:
             return True
         return False
 
-    def is_settled(self, entry: Entry) -> bool:  # noqa: ARG002 - a Maildir shows no mail before it is whole
-        """Whether the mail is there whole."""
-        return True
+    def is_ready(self, entry: Entry) -> bool:
+        """Whether it is neither a draft nor deleted; it is whole, for it is not seen before."""
+        return not set("DT") & set(entry.place.partition(":2,")[2])
 
     def _moved(self, entry: Entry, folder: str, path: Path) -> None:
         before = self._root / entry.place
@@ -132,7 +136,7 @@ class Maildir:
                 # A link could lead out of the store, or in a circle.
                 if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     path = self._root / entry.name
-                    if (path / "cur").is_dir():
+                    if os.path.isdir(path / "cur"):  # noqa: PTH112 - false, too, for what may not be looked into
                         found[from_utf7(entry.name[1:])] = path
         if not (self._root / "cur").is_dir():
             raise FileNotFoundError(f"there is no {self._root / 'cur'}")
@@ -194,13 +198,8 @@ class Maildir:
         return True
 
     def _make_folder(self, path: Path) -> None:
-        mode = self._root.stat().st_mode & 0o777
         for part in (path, path / "tmp", path / "new", path / "cur"):
-            try:
-                part.mkdir(mode=mode)
-            except FileExistsError:
-                continue
-            part.chmod(mode)  # as the inbox is, whatever our umask says
+            make_folder(part, self._root)
         (path / "maildirfolder").touch()
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import attrs
 
-from econeura_daemon.worker.mailstore.files import sync_directory
+from econeura_daemon.core.owners import give_to_owner_of
+from econeura_daemon.worker.mailstore.files import make_folder, sync_directory
 from econeura_daemon.worker.mailstore.locking import try_lock
 from econeura_daemon.worker.mailstore.model import MailStoreUnavailableError
 
@@ -151,6 +152,7 @@ class Marks:
                 new = self._path.with_name(f"{self._path.name}.new")
                 with new.open("wb") as file:
                     os.fchmod(file.fileno(), os.fstat(descriptor).st_mode & 0o777)
+                    give_to_owner_of(self._path.parent, file.fileno())
                     file.writelines(lines)
                     file.flush()
                     os.fsync(file.fileno())
@@ -181,12 +183,14 @@ class Marks:
             os.close(descriptor)
 
     def _open(self) -> int:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.parent.is_dir():
+            make_folder(self._path.parent, self._path.parent.parent, mode=0o700)
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             descriptor = os.open(
                 self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
+            give_to_owner_of(self._path.parent, descriptor)
             if try_lock(descriptor, fcntl.F_WRLCK, _GATE, 1) and _is_at(descriptor, self._path):
                 return descriptor
             os.close(descriptor)  # another one writes, or it was rewritten in the meantime

@@ -24,7 +24,7 @@ class Mbox:
         self._beside = path.with_name(path.name + ".folders")
         self._clock = clock
         self._monotonic = monotonic
-        self._filing = Filing(self._beside, clock)
+        self._filing = Filing(path, self._beside, clock)
         self._take_out_at = 0.0
         self._files = {str(path): MboxFile(path, INBOX, clock)}
 
@@ -81,7 +81,7 @@ class Mbox:
         file.entries.append(entry)
         return True
 
-    def is_settled(self, entry: Entry) -> bool:
+    def is_ready(self, entry: Entry) -> bool:
         """Whether the mail is there whole."""
         return self._files[entry.place].is_settled(entry, to_ms(self._clock.now()) - SETTLED * 1000)
 

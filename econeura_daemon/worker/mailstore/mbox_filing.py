@@ -17,7 +17,8 @@ from typing import BinaryIO
 import attrs
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.worker.mailstore.files import sync_directory
+from econeura_daemon.core.owners import give_to_owner_of
+from econeura_daemon.worker.mailstore.files import make_folder, sync_directory
 from econeura_daemon.worker.mailstore.index import Entry
 from econeura_daemon.worker.mailstore.locking import PATIENCE, locked_mailbox, readable_mailbox, try_lock
 from econeura_daemon.worker.mailstore.mbox_file import Span, raw_mail, spans
@@ -43,7 +44,8 @@ class Filed:
 class Filing:
     """What was copied from one file of the mailbox to another and is still in both."""
 
-    def __init__(self, beside: Path, clock: Clock) -> None:
+    def __init__(self, inbox: Path, beside: Path, clock: Clock) -> None:
+        self._inbox = inbox
         self._beside = beside
         self._path = beside / "filed"
         self._clock = clock
@@ -75,7 +77,7 @@ class Filing:
             digest = content_digest(raw)
             if any((filed.source, filed.digest) == (entry.place, digest) for filed in waiting):
                 return None  # by another process; it is taken out by the next scan
-            _create(target, Path(entry.place))
+            _create(target)
             with locked_mailbox(target, self._clock) as descriptor:
                 size = os.fstat(descriptor).st_size
                 gap = _gap(os.pread(descriptor, 4, max(0, size - 4)))
@@ -174,15 +176,15 @@ class Filing:
         return self._beside / f"rewrite.{mailbox.name}"
 
     def _mailboxes(self) -> list[Path]:
-        inbox = self._beside.with_name(self._beside.name.removesuffix(".folders"))
-        return [inbox, *self._beside.glob("*.mbox")]
+        return [self._inbox, *self._beside.glob("*.mbox")]
 
     @contextmanager
     def _held(self) -> Generator[BinaryIO]:
         """Open the lines for us alone. A line that is not whole was not followed by anything: it goes."""
-        self._beside.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._beside, self._inbox.parent, mode=0o700)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "r+b") as journal:
+            give_to_owner_of(self._beside, descriptor)
             until = time.monotonic() + PATIENCE
             while not try_lock(descriptor, fcntl.F_WRLCK):
                 if time.monotonic() > until:
@@ -203,12 +205,13 @@ def _state(journal: BinaryIO) -> tuple[int, ...]:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _create(target: Path, like: Path) -> None:
+def _create(target: Path) -> None:
     try:
-        mode = like.stat().st_mode & 0o777
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode))
+        descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         return
+    give_to_owner_of(target.parent, descriptor)
+    os.close(descriptor)
     sync_directory(target.parent)
 
 
