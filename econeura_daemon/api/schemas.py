@@ -18,7 +18,7 @@ from econeura_daemon.cron.model import RunStatus, RunTrigger
 from econeura_daemon.probes.model import Outcome
 from econeura_daemon.registry.model import Status
 from econeura_daemon.webhooks.model import AttemptStatus, DeliveryStatus, Trigger
-from econeura_daemon.workers.model import EmailStatus, Priority
+from econeura_daemon.workers.model import EmailStatus, JobStatus, Priority
 
 Schema = dict[str, Any]
 
@@ -105,6 +105,20 @@ CHECK = maybe(
         healthyAfter=COUNT,
     ),
     "path",
+)
+
+BULK_JOB = obj(
+    id=STRING,
+    status=values_of(JobStatus),
+    total=COUNT,
+    done=COUNT,
+    successful=COUNT,
+    failed=COUNT,
+    organizationId=STRING,
+    priority=values_of(Priority),
+    createdAt=INSTANT,
+    startedAt=nullable(INSTANT),
+    finishedAt=nullable(INSTANT),
 )
 
 COMPONENTS: Mapping[str, Schema] = {
@@ -280,6 +294,12 @@ COMPONENTS: Mapping[str, Schema] = {
         jobId=nullable(STRING),
         recordedAt=INSTANT,
     ),
+    "BulkJob": BULK_JOB,
+    "BulkJobWithResults": {
+        **BULK_JOB,
+        "properties": {**BULK_JOB["properties"], "results": page_of(ANY_OBJECT)},
+        "required": [*BULK_JOB["required"], "results"],
+    },
     "CronStats": obj(
         totalJobs=COUNT,
         enabledJobs=COUNT,

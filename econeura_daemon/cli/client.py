@@ -100,11 +100,12 @@ class Client:
         *,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
         ok: tuple[int, ...] = (),
         timeout: float | None = None,
     ) -> Answer:
         """Make a request and return all of the answer; as `call` does. ``timeout``: seconds without a byte."""
-        with self.open(method, path, query=query, body=body, timeout=timeout) as response:
+        with self.open(method, path, query=query, body=body, headers=headers, timeout=timeout) as response:
             raw = self._read(method, response)
         if response.status >= 300 and response.status not in ok:
             raise problem(response.status, response.reason, raw)

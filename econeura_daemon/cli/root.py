@@ -16,6 +16,7 @@ COMMANDS = {
     "events": Lazy(f"{_HERE}.events", "events", "Send, list and follow events."),
     "webhooks": Lazy(f"{_HERE}.webhooks", "webhooks", "Subscriptions, their deliveries, and a receiver."),
     "services": Lazy(f"{_HERE}.services", "services", "Who is there, how they are, and maintenance."),
+    "emails": Lazy(f"{_HERE}.emails", "emails", "E-mails through workers services."),
     "mesh": Lazy(f"{_HERE}.mesh", "mesh", "How services are called, the last calls, and faults."),
     "cron": Lazy(f"{_HERE}.cron", "cron", "Jobs, their schedules and their runs."),
     "token": Lazy(f"{_HERE}.token", "token", "Make, list and revoke access tokens."),

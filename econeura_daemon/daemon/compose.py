@@ -129,6 +129,7 @@ async def open_daemon(
                     settings=settings,
                     clock=clock,
                     rng=rng,
+                    state=state,
                     store=store,
                     events=webhooks.events,
                     discovery=discovery,
@@ -136,6 +137,7 @@ async def open_daemon(
                     metrics=metrics,
                     health=health,
                     loops=loops,
+                    drain=drain,
                 ) as integration,
                 open_watchdog(notifier or Notifier(None, ""), clock, store, metrics, health),
             ):

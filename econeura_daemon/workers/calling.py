@@ -32,6 +32,14 @@ class WorkersFailedError(EconeuraError):
         """The HTTP status that it answered with."""
 
 
+class WorkersBusyError(WorkersFailedError):
+    """A worker answered that it cannot do it now."""
+
+
+_BUSY = frozenset((409, 429, 503))
+"""409: the same call is under way there, asked for by somebody who did not wait for its answer."""
+
+
 @attrs.frozen(kw_only=True)
 class Asked:
     """On whose behalf workers are called, and as part of what."""
@@ -136,7 +144,8 @@ def _data(service_id: str, status: int, content: bytes) -> dict[str, Any]:
     """Return the ``data`` of a success. Raises `WorkersFailedError`."""
 
     def failed(detail: str) -> WorkersFailedError:
-        return WorkersFailedError(f"{service_id} {detail}", service_id=service_id, status=status)
+        kind = WorkersBusyError if status in _BUSY else WorkersFailedError
+        return kind(f"{service_id} {detail}", service_id=service_id, status=status)
 
     try:
         said = loads(content)

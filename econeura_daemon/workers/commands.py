@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from econeura_daemon.core.jobs import check_job_id
-from econeura_daemon.core.validators import matching
+from econeura_daemon.core.validators import each, length, matching
 from econeura_daemon.workers.model import Priority
 
 check_message_id = matching(
@@ -25,6 +25,20 @@ class ProcessEmail:
     """The body of ``POST /v1/workers/emails/process``."""
 
     message_id: str = attrs.field(validator=check_message_id)
+    organization_id: str = attrs.field(validator=check_organization_id)
+    priority: Priority = Priority.NORMAL
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+
+
+MOST = 10_000
+"""E-mails of one bulk."""
+
+
+@attrs.frozen(kw_only=True)
+class ProcessBulk:
+    """The body of ``POST /v1/workers/emails/process/bulk``."""
+
+    message_ids: tuple[str, ...] = attrs.field(validator=[length(1, MOST), each(check_message_id)])
     organization_id: str = attrs.field(validator=check_organization_id)
     priority: Priority = Priority.NORMAL
     metadata: dict[str, Any] = attrs.field(factory=dict)

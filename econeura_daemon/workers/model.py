@@ -60,3 +60,67 @@ class Email:
             "jobId": self.job_id,
             "recordedAt": format_ms(self.recorded_at),
         }
+
+
+class JobStatus(enum.StrEnum):
+    """Where a bulk job stands: queued, running, and one of the ends.
+
+    `PARTIAL`: some of its e-mails failed; `FAILED`: all did.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self not in {JobStatus.QUEUED, JobStatus.RUNNING}
+
+
+@attrs.frozen(kw_only=True)
+class BulkJob:
+    """A bulk that goes on after its 202. Instants are milliseconds since the epoch."""
+
+    id: str
+    organization_id: str
+    priority: Priority
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    status: JobStatus = JobStatus.QUEUED
+    total: int
+    done: int = 0
+    successful: int = 0
+    failed: int = 0
+    is_canceled: bool = False
+    """Somebody asked for its end."""
+    created_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+
+    @property
+    def end(self) -> JobStatus:
+        """Which end it comes to if nothing more is done."""
+        if self.done < self.total:
+            return JobStatus.CANCELED
+        if self.failed == 0:
+            return JobStatus.SUCCEEDED
+        return JobStatus.PARTIAL if self.successful else JobStatus.FAILED
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the API shows it, without results."""
+        return {
+            "id": self.id,
+            "status": self.status.value,
+            "total": self.total,
+            "done": self.done,
+            "successful": self.successful,
+            "failed": self.failed,
+            "organizationId": self.organization_id,
+            "priority": self.priority.value,
+            "createdAt": format_ms(self.created_at),
+            "startedAt": None if self.started_at is None else format_ms(self.started_at),
+            "finishedAt": None if self.finished_at is None else format_ms(self.finished_at),
+        }

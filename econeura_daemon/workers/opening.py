@@ -12,10 +12,15 @@ from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import WorkersSettings
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage import Store
+from econeura_daemon.storage.model import Claimant
+from econeura_daemon.workers.bulks import Bulks
 from econeura_daemon.workers.calling import Calling
 from econeura_daemon.workers.crons import CronManagement
 from econeura_daemon.workers.emails import Emails
+from econeura_daemon.workers.jobs import BulkJobs
+from econeura_daemon.workers.model import BulkJob
 from econeura_daemon.workers.recording import Counted, Recorder
+from econeura_daemon.workers.runner import PROGRESS, Runner
 from econeura_daemon.workers.waiting import Waiting
 
 RunLoop = Callable[[str, Callable[..., Awaitable[None]]], Callable[..., Awaitable[None]]]
@@ -36,9 +41,14 @@ class Workers:
     recorder: Recorder
     emails: Emails
     crons: CronManagement
+    bulks: Bulks
+    jobs: BulkJobs
+    runner: Runner
+    _settings: "list[WorkersSettings]" = attrs.field(repr=False)
 
     def use(self, settings: WorkersSettings) -> None:
         """Go by other settings from now on."""
+        self._settings[0] = settings
         self.calling.service_type = settings.service_type
         self.waiting.max_waiting = settings.max_waiting
         self.waiting.max_wait = settings.max_wait_ms / 1000
@@ -53,22 +63,59 @@ async def open_workers(
     settings: WorkersSettings,
     clock: Clock,
     rng: Random,
+    claimant: Claimant,
     counted: Counted = lambda _status, _number: None,
     supervised: RunLoop = unsupervised,
+    drain_until: Callable[[], float] = lambda: float("inf"),
 ) -> AsyncGenerator[Workers]:
-    """Have workers called for the length of the block."""
+    """Have workers called for the length of the block.
+
+    Leaving waits for chunks of bulk jobs that are under way until ``drain_until()`` (on Trio's clock); what is left
+    then goes on with the next start, or at another daemon of the same store.
+    """
     calling = Calling(mesh, settings.service_type)
     waiting = Waiting(calling.room, max_waiting=settings.max_waiting, max_wait=settings.max_wait_ms / 1000)
     recorder = Recorder(store, events, clock, rng, counted)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(supervised("workers", waiting.look))
-        try:
-            yield Workers(
-                calling=calling,
-                waiting=waiting,
+    bulks = Bulks(calling=calling, waiting=waiting, recorder=recorder)
+    in_force = [settings]
+
+    def progress(job: BulkJob) -> None:
+        recorder.pass_on(PROGRESS, job.to_json())
+
+    async with trio.open_nursery() as loops:
+        async with trio.open_nursery() as running:
+            runner = Runner(
+                store=store,
+                bulks=bulks,
                 recorder=recorder,
-                emails=Emails(store=store, calling=calling, waiting=waiting, recorder=recorder),
-                crons=CronManagement(calling, recorder),
+                claimant=claimant,
+                rng=rng,
+                patience=lambda: in_force[0].job_patience_ms / 1000,
+                progress=progress,
+                nursery=running,
             )
-        finally:
-            nursery.cancel_scope.cancel()
+            await runner.recover()
+            for name, loop in (
+                ("workers", waiting.look),
+                ("workers.changes", runner.changes_loop),
+                ("workers.jobs", runner.claim_loop),
+                ("workers.upkeep", runner.upkeep_loop),
+                ("workers.leases", runner.lease_loop),
+            ):
+                await loops.start(supervised(name, loop))
+            try:
+                yield Workers(
+                    calling=calling,
+                    waiting=waiting,
+                    recorder=recorder,
+                    emails=Emails(store=store, calling=calling, waiting=waiting, recorder=recorder),
+                    crons=CronManagement(calling, recorder),
+                    bulks=bulks,
+                    jobs=BulkJobs(store, recorder),
+                    runner=runner,
+                    settings=in_force,
+                )
+            finally:
+                runner.stop()
+                running.cancel_scope.deadline = drain_until()
+        loops.cancel_scope.cancel()

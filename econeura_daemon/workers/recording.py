@@ -67,14 +67,7 @@ class Recorder:
 
         A cancellation waits until it is done, or for `GRACE`. Raises `StoreError`, and what ``also`` raises.
         """
-        now = self._clock.now()
-        events = [
-            Event.make(
-                id=new_id("evt", now, self._rng), type=event_type, data=data, source=SOURCE, version=VERSION,
-                now=now, trace=trace,
-            )
-            for event_type, data in told
-        ]  # fmt: skip
+        events = [self._event(event_type, data, trace) for event_type, data in told]
 
         def work(connection: Connection) -> None:
             if events:
@@ -82,10 +75,7 @@ class Recorder:
             sql.insert(connection, emails)
             if also is not None:
                 also(connection)
-            for status in EmailStatus:
-                number = sum(one.status is status for one in emails)
-                if number:
-                    connection.after_commit(partial(self._counted, status, number))
+            self.count(connection, emails)
 
         with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
             await self._store.transact(work)
@@ -98,3 +88,31 @@ class Recorder:
             await self.record(emails)
         except StoreError as error:
             _log.warning("the failure of %d e-mails is not recorded: %s", len(emails), error)
+
+    # Of whoever has a transaction of his own.
+
+    def hold(self, connection: Connection) -> None:
+        """Begin a transaction that may append events: whoever does takes the log first."""
+        self._events.hold(connection)
+
+    def append(self, connection: Connection, event_type: str, data: dict[str, Any]) -> None:
+        """Append an event."""
+        self._events.append_all(connection, [self._event(event_type, data, None)])
+
+    def count(self, connection: Connection, emails: Sequence[Email]) -> None:
+        """Have e-mails counted once they are committed."""
+        for status in EmailStatus:
+            number = sum(one.status is status for one in emails)
+            if number:
+                connection.after_commit(partial(self._counted, status, number))
+
+    def pass_on(self, event_type: str, data: dict[str, Any]) -> None:
+        """Tell those who follow the stream at this moment; nothing is stored. Call on the event loop."""
+        self._events.passing.tell(self._event(event_type, data, None))
+
+    def _event(self, event_type: str, data: dict[str, Any], trace: str | None) -> Event:
+        now = self._clock.now()
+        return Event.make(
+            id=new_id("evt", now, self._rng), type=event_type, data=data, source=SOURCE,
+            version=VERSION, now=now, trace=trace,
+        )  # fmt: skip

@@ -35,6 +35,7 @@ BODIES = {
     "/v1/webhooks/subscriptions/{id}": {},
     "/v1/cron/jobs": JOB,
     "/v1/workers/emails/process": {"messageId": "<a@b>", "organizationId": "acme"},
+    "/v1/workers/emails/process/bulk": {"messageIds": ["<a@b>"], "organizationId": "acme"},
     "/v1/workers/cron/manage": {"jobId": "j", "action": "status", "organizationId": "acme"},
     "/v1/cron/jobs/{id}": {},
 }
@@ -59,8 +60,11 @@ async def ids(world):
     lease = {"ttlMs": 3_600_000}  # and no check: the first probe's event would be counted by whoever counts
     await world.post("/v1/services", {**SERVICE, "id": "s-1", **lease})
     await world.post("/v1/cron/jobs", {**JOB, "id": "j-1"})
+    bulk = BODIES["/v1/workers/emails/process/bulk"]
+    begun = await world.post("/v1/workers/emails/process/bulk", bulk, prefer="respond-async")
     deliveries = await world.client.get("/v1/webhooks/deliveries")
     return {
+        "/v1/workers/jobs/{id}": begun.json()["data"]["jobId"],
         "/v1/services/{id}": "s-1",
         "/v1/services/{id}/endpoints": "s-1",
         "/v1/events/{id}": "e-1",
@@ -318,6 +322,8 @@ SCOPES = {
     ("POST", "/v1/webhooks/workers"): None,
     ("POST", "/v1/events"): Scope.PUBLISH,
     ("POST", "/v1/workers/emails/process"): Scope.PUBLISH,
+    ("POST", "/v1/workers/emails/process/bulk"): Scope.PUBLISH,
+    ("DELETE", "/v1/workers/jobs/{id}"): Scope.PUBLISH,
     ("POST", "/v1/events/batch"): Scope.PUBLISH,
     ("POST", "/v1/services"): Scope.PUBLISH,
     ("DELETE", "/v1/services/{id}"): Scope.PUBLISH,

@@ -133,6 +133,8 @@ def remember(variables, url, data):
         variables["SUBSCRIPTION"] = data["id"]
     elif url.endswith("/v1/events") and "id" in data:
         variables["EVENT"] = data["id"]
+    elif "jobId" in data:
+        variables["JOB"] = data["jobId"]
     elif url.endswith("/deliveries"):
         variables["DELIVERY"] = data["items"][0]["id"]
 

@@ -179,6 +179,13 @@ async def test_what_routes_answer_is_what_the_document_says(world):
     await check(
         "POST", "/v1/workers/emails/process", {"messageId": "<a@b>", "organizationId": "o"}, expect=503
     )
+    bulk = {"messageIds": ["<a@b>"], "organizationId": "o"}
+    await check("POST", "/v1/workers/emails/process/bulk", bulk, expect=503)
+    begun = await world.post("/v1/workers/emails/process/bulk", bulk, prefer="respond-async")
+    await check("GET", "/v1/workers/jobs", expect=200)
+    bulk_job, path = "/v1/workers/jobs/{id}", f"/v1/workers/jobs/{begun.json()['data']['jobId']}"
+    await check("GET", bulk_job, path=path, expect=200)
+    await check("DELETE", bulk_job, path=path, expect=200)
     asked = {"jobId": "j", "action": "status", "organizationId": "o"}
     await check("POST", "/v1/workers/cron/manage", asked, expect=503)  # what succeeds: test_api_workers
     await check("GET", "/v1/workers/emails", expect=200)

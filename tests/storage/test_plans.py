@@ -18,7 +18,7 @@ from econeura_daemon.storage import idempotency
 from econeura_daemon.storage.model import Claimant
 from econeura_daemon.webhooks.store import queries, recovery, retention, statements, subscriptions
 from econeura_daemon.workers.model import EmailStatus
-from econeura_daemon.workers.store import emails
+from econeura_daemon.workers.store import bulk_jobs, emails
 from tests.support.inline_store import open_inline_store
 
 FAILED = EmailStatus.FAILED
@@ -47,7 +47,8 @@ HOT = {
     "cron TRIM": (cron.TRIM, "cron_runs_job (job_id=? AND id<?)"),
 }
 SCAN = re.compile(
-    r"SCAN (deliveries|attempts|events|idempotency_keys|cron_jobs|cron_runs|emails)(?! USING (COVERING )?INDEX)"
+    r"SCAN (deliveries|attempts|events|idempotency_keys|cron_jobs|cron_runs|emails|bulk_jobs|bulk_items)"
+    r"(?! USING (COVERING )?INDEX)"
 )
 """Of a whole table; a walk along an index that ends with the first row is none."""
 
@@ -204,6 +205,14 @@ COLD = {
         {"since": 9, "limit": 9},
         "idempotency_keys_age (created_at<?)",
     ),
+    "open chunks of a bulk job": (
+        bulk_jobs.open_chunks,
+        {"job_id": "j"},
+        "bulk_items USING PRIMARY KEY (job_id=?)",
+    ),
+    "claim a bulk job": (bulk_jobs.claim, {"claimant": ME, "now": 0, "most": 9}, "bulk_jobs_waiting"),
+    "bulk jobs of this daemon": (bulk_jobs.claimed_by, {"claimant": ME}, "bulk_jobs_claimed"),
+    "bulk jobs of dead daemons": (bulk_jobs.recover, {"claimant": ME}, "bulk_jobs_claimed"),
     "cron forget": (cron_runs.forget, {"before": "r", "most": 9}, "PRIMARY KEY (id<?)"),
 }
 

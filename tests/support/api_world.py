@@ -131,7 +131,13 @@ async def open_world(
             resolve=lambda name: registry.snapshot().resolve(name), settings_of=settings.mesh_of, rng=rng
         ) as calling,
         open_workers(
-            store=store, events=log, mesh=calling.mesh, settings=settings.workers, clock=clock, rng=rng
+            store=store,
+            events=log,
+            mesh=calling.mesh,
+            settings=settings.workers,
+            clock=clock,
+            rng=rng,
+            claimant=claimant,
         ) as workers,
     ):
         health = HealthBoard()

@@ -2,6 +2,7 @@
 
 from econeura_daemon.api.routes import (
     analytics,
+    bulks,
     cron,
     deliveries,
     events,
@@ -23,6 +24,7 @@ GROUPS = [
     subscriptions.routes,
     deliveries.routes,
     workers.routes,
+    bulks.routes,
     inbound.routes,
     cron.routes,
     analytics.routes,

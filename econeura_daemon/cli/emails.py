@@ -1,0 +1,225 @@
+"""``emails``: process, list, job, jobs, cancel."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from econeura_daemon.cli.client import Client, client_options, segment
+from econeura_daemon.cli.exits import Exit
+from econeura_daemon.cli.lazy import LazyGroup
+from econeura_daemon.cli.output import Column, Output, output_option
+
+PROCESS = "/v1/workers/emails/process"
+BULK = "/v1/workers/emails/process/bulk"
+EMAILS = "/v1/workers/emails"
+JOBS = "/v1/workers/jobs"
+PRIORITIES = ("low", "normal", "high", "urgent")
+MOST = 10_000
+PATIENCE = 60.0
+"""Seconds for which one e-mail is waited for: longer than workers are by default."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks at a job that is waited for."""
+BAR = 40
+"""Characters."""
+
+
+def _told(row: Mapping[str, Any]) -> str | None:
+    if row.get("error"):
+        return str(row["error"])
+    result = row.get("result") or {}
+    category = (result.get("metadata") or {}).get("category")
+    words = [result.get("action"), category]
+    return ", ".join(str(word) for word in words if word) or None
+
+
+_EMAIL: list[Column] = [
+    ("message id", lambda row: row["messageId"]),
+    ("worker", lambda row: row["serviceId"]),
+    ("ms", lambda row: row["responseTime"]),
+    ("result", _told),
+]
+_LISTED: list[Column] = [
+    ("recorded", lambda row: row["recordedAt"]),
+    ("message id", lambda row: row["messageId"]),
+    ("organization", lambda row: row["organizationId"]),
+    ("status", lambda row: row["status"]),
+    ("worker", lambda row: row["serviceId"]),
+    ("ms", lambda row: row["responseTime"]),
+    ("result", _told),
+]
+_JOB: list[Column] = [
+    ("id", lambda row: row["id"]),
+    ("status", lambda row: row["status"]),
+    ("done", lambda row: f"{row['done']}/{row['total']}"),
+    ("failed", lambda row: row["failed"]),
+    ("organization", lambda row: row["organizationId"]),
+    ("created", lambda row: row["createdAt"]),
+    ("finished", lambda row: row["finishedAt"]),
+]
+
+
+@click.group(cls=LazyGroup)
+def emails() -> None:
+    """E-mails through workers services."""
+
+
+@emails.command
+@click.argument("message_id", required=False)
+@click.option(
+    "--bulk", type=click.File("r", encoding="utf-8"), help="A file with an id a line; - for standard input."
+)
+@click.option("--organization", required=True, metavar="ID", help="On whose behalf.")
+@click.option("--priority", type=click.Choice(PRIORITIES), default="normal", show_default=True)
+@click.option("--key", metavar="KEY", help="An idempotency key: the same command again does it once.")
+@click.option("--no-wait", is_flag=True, help="Of a bulk: begin it, and tell its job's id.")
+@client_options
+@output_option
+def process(
+    *,
+    client: Client,
+    output: Output,
+    message_id: str | None,
+    bulk: TextIO | None,
+    organization: str,
+    priority: str,
+    key: str | None,
+    no_wait: bool,
+) -> int:
+    """Have an e-mail processed, or with --bulk up to 10,000 as a job, whose progress is shown.
+
+    Ctrl-C leaves the job to itself. Exits with 1 if one of them failed.
+    """
+    if (message_id is None) is (bulk is None):
+        raise click.UsageError("Give either a MESSAGE_ID or --bulk FILE.")
+    body: dict[str, Any] = {"organizationId": organization, "priority": priority}
+    headers = {} if key is None else {"Idempotency-Key": key}
+    if message_id is not None:
+        answer = client.fetch(
+            "POST", PROCESS, body={**body, "messageId": message_id}, headers=headers, timeout=PATIENCE
+        )
+        output.row(answer.data, _EMAIL)
+        return Exit.DONE
+    assert bulk is not None, "one of both is given"
+    body["messageIds"] = _ids(bulk)
+    begun = client.fetch("POST", BULK, body=body, headers={**headers, "Prefer": "respond-async"})
+    job_id = begun.data["jobId"]
+    if no_wait:
+        _show(output, client.get(_path(job_id), {"limit": 1}))
+        return Exit.DONE
+    try:
+        job = _follow(client, job_id)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nThe job goes on. Look: econeura-daemon emails job {job_id}"
+            f"   Cancel: econeura-daemon emails cancel {job_id}",
+            err=True,
+        )
+        raise
+    _show(output, job)
+    return Exit.DONE if job["status"] == "succeeded" else Exit.FAILED
+
+
+@emails.command("list")
+@click.option("--status", type=click.Choice(("succeeded", "failed")), help="Only those that ended so.")
+@click.option("--organization", metavar="ID", help="Only of this organization.")
+@click.option("--message-id", metavar="ID", help="Only of this e-mail.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@client_options
+@output_option
+def list_(
+    *,
+    client: Client,
+    output: Output,
+    status: str | None,
+    organization: str | None,
+    message_id: str | None,
+    limit: int,
+) -> None:
+    """List what became of e-mails, the latest first."""
+    query = {"status": status, "organizationId": organization, "messageId": message_id}
+    output.rows(client.page(EMAILS, query, limit), _LISTED, empty="No e-mails.")
+
+
+@emails.command
+@click.argument("job_id", metavar="ID")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Of its results.")
+@client_options
+@output_option
+def job(*, client: Client, output: Output, job_id: str, limit: int) -> None:
+    """Show a bulk job, and what became of its e-mails so far."""
+    found = client.get(_path(job_id), {"limit": min(limit, 250)})
+    items, cursor = found["results"]["items"], found["results"]["nextCursor"]
+    while cursor is not None and len(items) < limit:
+        page = client.get(_path(job_id), {"limit": min(limit - len(items), 250), "cursor": cursor})["results"]
+        items, cursor = items + page["items"], page["nextCursor"]
+    if not output.for_people:
+        output.item({**found, "results": {"items": items, "nextCursor": cursor}})
+        return
+    output.rows([found], _JOB, empty="")
+    if items:
+        click.echo()
+        output.rows(items, _EMAIL, empty="")
+
+
+@emails.command
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@client_options
+@output_option
+def jobs(*, client: Client, output: Output, limit: int) -> None:
+    """List bulk jobs, the latest first."""
+    output.rows(client.page(JOBS, {}, limit), _JOB, empty="No bulk jobs.")
+
+
+@emails.command
+@click.argument("job_id", metavar="ID")
+@client_options
+@output_option
+def cancel(*, client: Client, output: Output, job_id: str) -> None:
+    """Let nothing more of a bulk job begin; what is done stays done."""
+    output.row(client.call("DELETE", _path(job_id)), _JOB)
+
+
+def _path(job_id: str) -> str:
+    return f"{JOBS}/{segment(job_id)}"
+
+
+def _ids(file: TextIO) -> list[str]:
+    """Return the ids of a file, a line each; lines that are empty or begin with # are passed over."""
+    lines = (line.strip() for line in file)
+    ids = [line for line in lines if line and not line.startswith("#")]
+    if not 1 <= len(ids) <= MOST:
+        raise click.UsageError(f"{Path(file.name).name} holds {len(ids)} ids; expected 1 to {MOST}.")
+    return ids
+
+
+def _show(output: Output, found: dict[str, Any]) -> None:
+    output.row({name: value for name, value in found.items() if name != "results"}, _JOB)
+
+
+def _follow(client: Client, job_id: str) -> dict[str, Any]:
+    """Return the job once it is over; show its progress meanwhile."""
+    last = None
+    for found in _looks(client, job_id):
+        shown = f"{found['done']}/{found['total']}"
+        if sys.stderr.isatty():
+            filled = BAR * found["done"] // found["total"]
+            bar = "#" * filled + "." * (BAR - filled)
+            click.echo(f"\r[{bar}] {shown}, {found['failed']} failed ", err=True, nl=False)
+        elif shown != last:
+            click.echo(f"{job_id}: {shown} done, {found['failed']} failed", err=True)
+        last = shown
+        if found["finishedAt"] is not None:
+            if sys.stderr.isatty():
+                click.echo(err=True)
+            return found
+    raise AssertionError("a look follows each other")
+
+
+def _looks(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
+    while True:
+        yield client.get(_path(job_id), {"limit": 1})
+        time.sleep(LOOK_EVERY)
