@@ -85,9 +85,16 @@ def test_without_a_mail_server_or_an_address_nothing_is_sent_and_that_is_no_erro
     "address", ["", "a", "a@b\r\nRCPT TO:<x@y>", "a b@c", "a@b,c@d", "<a@b>", "ñ@b", "a@" + "b" * 300]
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(there, address):
-    with mail_host() as host, pytest.raises(InvalidInputError, match=r"\$\.forwardTo"):
-        forward(there, plain(host), address)
+    with mail_host() as host:
+        done = forward(there, plain(host), address)
+    assert done.outcome is Outcome.NOT_CONFIGURED
+    assert "is no e-mail address" in done.reason
     assert host.envelopes == []
+
+
+def test_a_sender_that_is_no_address_is_said_before_anything_is_opened():
+    with pytest.raises(InvalidInputError, match=r"\$\.sender: expected an e-mail address"):
+        MailServer(host="127.0.0.1", sender="Ana <ana@example.com>")
 
 
 @pytest.mark.parametrize(

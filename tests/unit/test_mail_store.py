@@ -213,6 +213,18 @@ def test_links_lead_nowhere(tmp_path):
         victim.symlink_to(outside / "secret.eml")
         with pytest.raises(MailUnreadableError):
             store.read("c@d")
+        for path in into.iterdir():
+            if path.is_symlink() or path.is_fifo():
+                path.unlink()
+        store.scan(thorough=True)
+        assert store.statistics().unreadable == 0
+
+
+async def test_counting_waits_for_no_scan(there):
+    there.put(mail("a@b"))
+    store = opened(there)
+    with store._lock:
+        assert (await trio.to_thread.run_sync(store.statistics)).mails == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -172,7 +172,7 @@ for flags in itertools.cycle(["S", "FRS", "", "F"]):
 """
 
 
-@pytest.mark.rounds(short=30, soak=3000)
+@pytest.mark.rounds(short=20, soak=3000)
 def test_no_mail_seems_to_go_while_a_client_renames_them_all(there, rounds):
     for n in range(2000):
         deliver(there.path, mail(f"{n}@b"), flags="")

@@ -41,6 +41,7 @@ class EmlFolder:
         self._clock = clock
         self._directories: dict[str, _Directory] = {}  # by their path below the root; the root's is empty
         self._restless: dict[str, Entry] = {}
+        self.unreadable = 0
 
     @property
     def notes(self) -> Path:
@@ -51,13 +52,6 @@ class EmlFolder:
     def folders(self) -> int:
         """How many folders there are, the root with them."""
         return len(self._directories)
-
-    @property
-    def unreadable(self) -> int:
-        """How many files could not be opened as mails."""
-        return sum(
-            entry is None for directory in self._directories.values() for entry in directory.entries.values()
-        )
 
     def scan(self, index: Index, *, thorough: bool) -> None:
         """Make the index true. Raises `MailStoreUnavailableError`."""
@@ -125,10 +119,8 @@ class EmlFolder:
             self._directories[path] = directory
         elif not directory.listing.has_changed() and not thorough:
             return
-        if thorough:  # what could not be opened is tried again
-            directory.entries = {
-                name: entry for name, entry in directory.entries.items() if entry is not None
-            }
+        if thorough:
+            self._forget_unreadable(directory)
         files, below = _list(directory.listing.path)
         if directory.entries.keys() - files:
             files |= _list(directory.listing.path)[0]  # renames while we look can hide a name: see maildir.py
@@ -143,6 +135,13 @@ class EmlFolder:
             if prefix + name not in self._directories:
                 self._scan_new(prefix + name, index)
 
+    def _forget_unreadable(self, directory: _Directory) -> None:
+        """Have what could not be opened tried again."""
+        unreadable = [name for name, entry in directory.entries.items() if entry is None]
+        self.unreadable -= len(unreadable)
+        for name in unreadable:
+            del directory.entries[name]
+
     def _scan_new(self, path: str, index: Index) -> None:
         try:
             self._scan_directory(path, index, thorough=False)
@@ -154,6 +153,7 @@ class EmlFolder:
         try:
             head = head_of(f"{self._root}/{place}")
         except OSError:
+            self.unreadable += 1
             return None
         entry = Entry(head, folder, place)
         if self._is_young(entry) or head.size == 0:
@@ -164,7 +164,9 @@ class EmlFolder:
 
     def _drop(self, place: str, entry: Entry | None, index: Index) -> None:
         self._restless.pop(place, None)
-        if entry is not None and entry.head.size:
+        if entry is None:
+            self.unreadable -= 1
+        elif entry.head.size:
             index.remove(entry)
 
     def _look_again(self, directory: _Directory, index: Index) -> None:

@@ -6,7 +6,7 @@ import re
 from econeura_daemon.core.errors import InvalidInputError
 from econeura_daemon.core.phrases import shortened
 
-_CATEGORY = re.compile(r"\w(?:[\w -]{0,62}\w)?")
+_CATEGORY = re.compile(r"\w(?:[\w -]{0,62}[\w-])?")
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
 _TO_ENCODE = re.compile(r"[^ -~]+|&")
 

@@ -12,9 +12,24 @@ from pathlib import Path
 
 import attrs
 
+from econeura_daemon.core.errors import InvalidInputError
+from econeura_daemon.core.phrases import shortened
 from econeura_daemon.worker.mailstore.model import Outcome
 
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _DOT = re.compile(rb"^\.", re.MULTILINE)
+
+
+def is_address(text: str) -> bool:
+    """Whether mail can be sent there: one address, in ASCII, that ends no command and opens no other."""
+    return len(text) <= 254 and _ADDRESS.fullmatch(text) is not None
+
+
+def _address(_: object, __: object, value: str) -> None:
+    if not is_address(value):
+        raise InvalidInputError.at(
+            "$.sender", f"expected an e-mail address such as worker@example.com, got {shortened(value)!r}"
+        )
 
 
 class Security(StrEnum):
@@ -33,7 +48,7 @@ class MailServer:
     """
 
     host: str
-    sender: str
+    sender: str = attrs.field(validator=_address)
     port: int = 587
     security: Security = Security.STARTTLS
     user: str | None = None

@@ -37,6 +37,8 @@ class Index:
         self._added: dict[str, None] = {}
         self._removed: dict[str, None] = {}
         self.derived_ids = 0
+        self.duplicates = 0
+        """Mails whose id another one has too."""
 
     def __len__(self) -> int:
         return len(self._first) + self.duplicates
@@ -45,11 +47,6 @@ class Index:
         yield from self._first.values()
         for others in self._others.values():
             yield from others
-
-    @property
-    def duplicates(self) -> int:
-        """Mails whose id another one has too."""
-        return sum(len(others) for others in self._others.values())
 
     def entries(self, message_id: str) -> list[Entry]:
         """Return the mails with this id, the one that was found first coming first."""
@@ -65,6 +62,7 @@ class Index:
         self.derived_ids += entry.head.is_derived
         if entry.message_id in self._first:
             self._others.setdefault(entry.message_id, []).append(entry)
+            self.duplicates += 1
             return
         self._first[entry.message_id] = entry
         if entry.message_id in self._removed:
@@ -83,6 +81,7 @@ class Index:
             else:
                 self._removed[entry.message_id] = None
             return
+        self.duplicates -= 1
         if self._first[entry.message_id] is entry:
             self._first[entry.message_id] = others.pop(0)
         else:

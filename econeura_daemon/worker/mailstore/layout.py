@@ -25,10 +25,8 @@ class Layout(Protocol):
         """How many folders there are."""
         ...
 
-    @property
-    def unreadable(self) -> int:
-        """How many files could not be opened as mails."""
-        ...
+    unreadable: int
+    """How many files could not be opened as mails."""
 
     def scan(self, index: Index, *, thorough: bool) -> None:
         """Make the index true; looks only at what has changed, unless it is to be ``thorough``.

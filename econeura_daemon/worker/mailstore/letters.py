@@ -14,29 +14,17 @@ from email.policy import SMTP
 from email.utils import format_datetime
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.core.errors import InvalidInputError
-from econeura_daemon.core.phrases import shortened
 from econeura_daemon.worker.mailstore.heads import HEAD_LIMIT, end_of_head
 from econeura_daemon.worker.mailstore.message_ids import with_newlines
 
 LOOP_MARK = "econeura-daemon"
 """What ``X-Loop`` says in letters of ours; one that comes back is not sent on again."""
 
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _LOOP = re.compile(rb"\nx-loop:[ \t]*" + LOOP_MARK.encode() + rb"[ \t]*\n", re.IGNORECASE)
 _SUBJECT = re.compile(rb"\nsubject:((?:[^\n]|\n[ \t])*)", re.IGNORECASE)
 _LINE_END = re.compile(rb"\r?\n")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]+")
 _SIMPLE_ID = re.compile(r"[!-;=?-~]{1,250}@[!-;=?-~]{1,250}")
-
-
-def check_address(address: str, path: str) -> str:
-    """Return the address if mail can be sent there. Raises `InvalidInputError` at ``path``."""
-    if len(address) > 254 or not _ADDRESS.fullmatch(address):
-        raise InvalidInputError.at(
-            path, f"expected one e-mail address such as help@example.com, got {shortened(address)!r}"
-        )
-    return address
 
 
 def is_ours(raw: bytes) -> bool:

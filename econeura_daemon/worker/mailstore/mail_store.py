@@ -1,7 +1,7 @@
 """A mail store: its mails by Message-ID, and what is done with them.
 
-Everything here is synchronous and may be called from any thread; callers on an event loop use worker threads. One lock
-is held while the index is read or changed, never while a mail is sent.
+Everything here is synchronous and may be called from any thread; callers on an event loop use worker threads, but for
+`MailStore.statistics`. One lock is held while the index is read or changed, never while a mail is sent.
 """
 
 import threading
@@ -150,19 +150,18 @@ class MailStore:
         return done
 
     def statistics(self) -> Statistics:
-        """Count."""
-        with self._lock:
-            return Statistics(
-                kind=self._layout.kind,
-                mails=len(self._index),
-                folders=self._layout.folders,
-                derived_ids=self._index.derived_ids,
-                duplicates=self._index.duplicates,
-                unreadable=self._layout.unreadable,
-                processed=self._marks.processed,
-                scans=self._scans,
-                scan_seconds=self._scan_seconds,
-            )
+        """Count; waits for nothing, so an event loop may ask."""
+        return Statistics(
+            kind=self._layout.kind,
+            mails=len(self._index),
+            folders=self._layout.folders,
+            derived_ids=self._index.derived_ids,
+            duplicates=self._index.duplicates,
+            unreadable=self._layout.unreadable,
+            processed=self._marks.processed,
+            scans=self._scans,
+            scan_seconds=self._scan_seconds,
+        )
 
     def _carry_out(
         self, message_id: str, action: Action, category: str | None, forward_to: str | None

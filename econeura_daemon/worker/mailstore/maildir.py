@@ -5,7 +5,7 @@ flags change (``…:2,S``). What stands before the colon stays the same, and the
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -45,6 +45,7 @@ class Maildir:
         self._monotonic = monotonic
         self._listing = Listing(root, monotonic)
         self._folders: dict[str, tuple[_Half, _Half]] = {}
+        self.unreadable = 0
 
     @property
     def notes(self) -> Path:
@@ -55,11 +56,6 @@ class Maildir:
     def folders(self) -> int:
         """How many folders there are, the inbox with them."""
         return len(self._folders)
-
-    @property
-    def unreadable(self) -> int:
-        """How many files could not be opened as mails."""
-        return sum(entry is None for half in self._halves() for entry in half.entries.values())
 
     def scan(self, index: Index, *, thorough: bool) -> None:
         """Make the index true."""
@@ -125,10 +121,6 @@ class Maildir:
     def _halves_of(self, path: Path) -> tuple[_Half, _Half]:
         return _Half(Listing(path / "new", self._monotonic)), _Half(Listing(path / "cur", self._monotonic))
 
-    def _halves(self) -> Iterator[_Half]:
-        for halves in self._folders.values():
-            yield from halves
-
     def _find_folders(self, index: Index) -> None:
         found = {INBOX: self._root}
         with os.scandir(self._root) as entries:
@@ -143,7 +135,9 @@ class Maildir:
         for name in self._folders.keys() - found.keys():
             for half in self._folders.pop(name):
                 for gone in half.entries.values():
-                    if gone is not None:
+                    if gone is None:
+                        self.unreadable -= 1
+                    else:
                         index.remove(gone)
         for name in sorted(found.keys() - self._folders.keys()):
             self._folders[name] = self._halves_of(found[name])
@@ -153,7 +147,10 @@ class Maildir:
         for _ in range(_PASSES):
             # ``new`` before ``cur``: a mail that moves while we look is seen in both rather than in neither.
             for half in halves if thorough else ():  # what could not be opened is tried again
-                half.entries = {name: entry for name, entry in half.entries.items() if entry is not None}
+                unreadable = [name for name, entry in half.entries.items() if entry is None]
+                self.unreadable -= len(unreadable)
+                for name in unreadable:
+                    del half.entries[name]
             looks = [_look(half) if half.listing.has_changed() or thorough else None for half in halves]
             if not self._apply(folder, halves, looks, index):
                 return
@@ -167,6 +164,7 @@ class Maildir:
             for name in half.entries.keys() - names if names is not None else ():
                 gone = half.entries.pop(name)
                 if gone is None:
+                    self.unreadable -= 1
                     continue
                 if (twice := moved.get(_base(name))) is not None:
                     index.remove(twice)  # it moved while we looked, and was seen in two places
@@ -192,6 +190,7 @@ class Maildir:
             return False
         except OSError:
             half.entries[name] = None
+            self.unreadable += 1
             return True
         half.entries[name] = entry
         index.add(entry)

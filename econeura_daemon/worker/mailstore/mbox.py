@@ -19,6 +19,8 @@ class Mbox:
 
     kind = Kind.MBOX
 
+    unreadable = 0  # what is no mail in the file belongs to the mail before it
+
     def __init__(self, path: Path, monotonic: Callable[[], float], clock: Clock) -> None:
         self._path = path
         self._beside = path.with_name(path.name + ".folders")
@@ -37,11 +39,6 @@ class Mbox:
     def folders(self) -> int:
         """How many files there are."""
         return len(self._files)
-
-    @property
-    def unreadable(self) -> int:
-        """None: what is no mail in the file belongs to the mail before it."""
-        return 0
 
     def scan(self, index: Index, *, thorough: bool) -> None:
         """Make the index true, and take what was filed out of the files where it was.

@@ -32,7 +32,7 @@ class Action(StrEnum):
 class Outcome(StrEnum):
     """What became of an action.
 
-    ``ALREADY`` was done before, ``NOT_CONFIGURED`` lacks a mail server, a sender or an address to forward to,
+    ``ALREADY`` was done before, ``NOT_CONFIGURED`` lacks a mail server or an address to forward to,
     ``REFUSED`` was refused for good and ``RETRY`` for now, ``UNKNOWN``: somebody died while the mail was being sent.
     """
 

@@ -9,8 +9,9 @@ from threading import RLock
 import attrs
 
 from econeura_daemon.core.clock import Clock
-from econeura_daemon.worker.mailstore.forwarding import MailServer, Sent, send
-from econeura_daemon.worker.mailstore.letters import check_address, is_ours, letter
+from econeura_daemon.core.phrases import shortened
+from econeura_daemon.worker.mailstore.forwarding import MailServer, Sent, is_address, send
+from econeura_daemon.worker.mailstore.letters import is_ours, letter
 from econeura_daemon.worker.mailstore.marks import Marks, Sending
 from econeura_daemon.worker.mailstore.model import MailStoreUnavailableError, Outcome
 
@@ -39,17 +40,18 @@ class Forwarder:
     def forward(self, message_id: str, raw: bytes, address: str | None) -> Sent:
         """Send the mail to ``address``, unless that was done.
 
-        Raises `InvalidInputError` for what is no address, `MailStoreUnavailableError` if nothing can be noted.
+        Raises `MailStoreUnavailableError` if nothing can be noted.
         """
         if self.server is None:
             return Sent(Outcome.NOT_CONFIGURED, "no mail server is configured")
         if address is None:
             return Sent(Outcome.NOT_CONFIGURED, "there is no address to forward to")
-        to = check_address(address, "$.forwardTo")
+        if not is_address(address):
+            return Sent(Outcome.NOT_CONFIGURED, f"{shortened(address)!r} is no e-mail address to forward to")
         if is_ours(raw):
             return Sent(Outcome.REFUSED, "this mail was forwarded from here and has come back")
         try:
-            return self._send(self.server, message_id, raw, to)
+            return self._send(self.server, message_id, raw, address)
         except OSError as error:
             raise MailStoreUnavailableError(f"Nothing can be noted in the store: {error}") from error
 
