@@ -109,15 +109,27 @@ async def fill(folder, jobs, a_second, jitter):
     return {}
 
 
+async def owe_nothing(folder, until):
+    """Take what falls due before ``until`` away: what was missed since the store was filled would be caught up on."""
+    passed = sa.text(
+        "UPDATE cron_jobs SET next_at = next_at + :more, due_at = due_at + :more WHERE next_at < :until"
+    )
+    async with open_store(StorageSettings(url=f"sqlite:///{folder / 'econeura.db'}"), folder) as store:
+        more = {"more": 60_000, "until": until}  # every job of these has a tick a minute
+        while await store.transact(lambda connection: connection.execute(passed, more).rowcount):
+            pass
+
+
 async def ticks(folder, seconds):
     """Open, note when the first look was taken; then tick for so long, from second to second."""
     calls = Calls()
+    begin = int(time.time()) + 4.0
+    await owe_nothing(folder, int(begin) * 1000)
     gc.collect()
     rss, began = rss_bytes(os.getpid()), time.perf_counter()
     async with opened(folder, calls) as (store, cron):
         await calls.first_look.wait()
         start_up, standing = time.perf_counter() - began, rss_bytes(os.getpid())
-        begin = int(time.time()) + 2.0
         await trio.sleep(begin - 0.05 - time.time())
         cpu = time.process_time()
         await trio.sleep(begin + seconds - 0.05 - time.time())

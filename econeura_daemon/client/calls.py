@@ -116,6 +116,8 @@ class Call:
     body: bytes | KeptBody = attrs.field(default=b"", repr=False)
     timeout: float | None = None
     """Seconds; the caller's own, which shortens the service's."""
+    is_patient: bool = False
+    """The caller's own holds in place of the service's, where it is longer too, and each try may take all of it."""
     trace: TraceContext | None = None
     is_whole: bool = False
     """The deadline is for the whole answer; else for its head, and the body may last as long as it goes on coming."""

@@ -56,5 +56,6 @@ class SenderTo:
             repeatable=call.is_idempotent,
             head_only=call.method == "HEAD",
             timeouts={"connect": policy.try_timeout, "write": policy.timeout},
-            body_timeout=policy.timeout,  # the head has the attempt's own
+            # The head has the attempt's own.
+            body_timeout=call.timeout if call.is_patient and call.timeout else policy.timeout,
         )

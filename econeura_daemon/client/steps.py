@@ -91,7 +91,7 @@ def _by_deadline(service: Service, inner: Step) -> Step:
         timeout = service.policy.timeout
         call.began = trio.current_time()
         call.is_hurried = call.timeout is not None and call.timeout < timeout
-        if call.timeout is not None and call.is_hurried:
+        if call.timeout is not None and (call.is_hurried or call.is_patient):
             timeout = call.timeout
         call.deadline = call.began + timeout
         answer = await inner(call)
@@ -247,7 +247,7 @@ def _transported(service: Service, send: Send) -> InnerStep:
     async def step(call: Call, state: InstanceState) -> Answer:
         now = trio.current_time()
         until = call.deadline
-        if call.may_be_repeated:
+        if call.may_be_repeated and not call.is_patient:
             until = min(until, now + service.policy.try_timeout)
         with trio.CancelScope(deadline=until):  # `move_on_at` is a generator around the same
             return await _attempt(call, state)

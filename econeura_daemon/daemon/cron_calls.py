@@ -62,4 +62,5 @@ def _call_of(action: ActionBody, idempotency_key: str, timeout: float) -> MeshCa
         headers=headers,
         body=body,
         timeout=timeout,
+        is_patient=True,  # a job says itself how long it may take: `mesh.<type>.timeout_ms` is for those who wait
     )

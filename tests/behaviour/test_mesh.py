@@ -136,6 +136,22 @@ async def test_a_timeout_of_the_caller_never_lengthens_the_services(autojump_clo
     assert trio.current_time() == 30
 
 
+async def test_a_patient_caller_waits_longer_than_the_service_says_and_for_one_answer(autojump_clock):
+    async def slow(_call):
+        await trio.sleep(250)
+        return Sent()
+
+    mesh = world("a", "b", behaviours={"a": slow, "b": slow})
+    assert await mesh.call(timeout=300, is_patient=True) == (200, b"ok")
+    assert len(mesh.asked) == 1, "nobody else was asked while one was at it"
+    with pytest.raises(UpstreamTimeoutError):
+        await mesh.call(timeout=200, is_patient=True)
+    assert trio.current_time() == 450
+    mesh.behaviours = {"a": refused, "b": slow}
+    assert await mesh.call("POST", timeout=300, is_patient=True) == (200, b"ok"), "it is retried all the same"
+    mesh.assert_all_is_back()
+
+
 async def test_when_all_breakers_are_open_it_is_said_until_when(autojump_clock):
     mesh = world("a", behaviours={"a": refused}, settings=MeshSettings(retries=0))
     for _ in range(5):
