@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from econeura_daemon.cron.opening import Cron, open_cron
     from econeura_daemon.cron.reports import Reports, Told, told_by_the_daemon
     from econeura_daemon.cron.running import Call, Tasks
-    from econeura_daemon.cron.store.ticks import Look
+    from econeura_daemon.cron.store.looks import Look
 else:
     _HOMES = {
         "commands": ("CreateJob", "EditedJob"),
@@ -29,7 +29,7 @@ else:
         "opening": ("Cron", "open_cron"),
         "reports": ("Reports", "Told", "told_by_the_daemon"),
         "running": ("Call", "Tasks"),
-        "store.ticks": ("Look",),
+        "store.looks": ("Look",),
     }
 
     def __getattr__(name: str) -> object:

@@ -20,7 +20,7 @@ from econeura_daemon.cron.wall_time import (
     shift_between,
     shown_at,
 )
-from econeura_daemon.cron.zones import zone_named
+from econeura_daemon.cron.zones import edition, zone_named
 
 DstGap = Literal["run", "skip"]
 DstFold = Literal["once", "twice"]
@@ -71,7 +71,7 @@ class Schedule:
         """
         if len(text) > LONGEST:
             raise ScheduleError("expression", f"it has {len(text)} characters, at most {LONGEST} are read")
-        return _parsed(" ".join(text.split()), zone, dst_gap, dst_fold)
+        return _parsed(" ".join(text.split()), zone, dst_gap, dst_fold, edition())
 
     @property
     def calendar(self) -> Calendar | None:
@@ -147,7 +147,7 @@ class Schedule:
 
 
 @lru_cache(maxsize=8192)
-def _parsed(text: str, zone: str, dst_gap: DstGap, dst_fold: DstFold) -> Schedule:
+def _parsed(text: str, zone: str, dst_gap: DstGap, dst_fold: DstFold, _edition: int) -> Schedule:
     return Schedule(text, zone_named(zone), dst_gap, dst_fold, _ticks_of(text))
 
 

@@ -11,6 +11,7 @@ from econeura_daemon.core.clock import Clock
 from econeura_daemon.core.settings import CronJobSettings, CronSettings
 from econeura_daemon.cron.declared import Declared
 from econeura_daemon.cron.jobs import Jobs
+from econeura_daemon.cron.new_zones import NewZones, data_mark
 from econeura_daemon.cron.reports import Reports
 from econeura_daemon.cron.running import Call, Running, Tasks
 from econeura_daemon.cron.store.ticks import Taker
@@ -37,6 +38,7 @@ class Cron:
     running: Running
     declared: Declared
     upkeep: Upkeep
+    new_zones: NewZones
     _settings: "list[CronSettings]" = attrs.field(repr=False)
 
     @property
@@ -49,6 +51,7 @@ class Cron:
         self._settings[0] = settings
         self.running.use(settings.max_running)
         self.declared.use(settings.jobs)
+        self.new_zones.look()
 
 
 @asynccontextmanager
@@ -64,10 +67,13 @@ async def open_cron(
     observer: Observer,
     clock: Clock,
     rng: Random,
+    zone_data: Callable[[], Awaitable[str]] = data_mark,
     supervised: RunLoop = unsupervised,
     drain_until: Callable[[], float] = lambda: float("inf"),
 ) -> AsyncGenerator[Cron]:
     """Tick for the length of the block; leave the block drained. ``own`` are jobs of the program itself.
+
+    ``zone_data`` returns what tells the machine's time zone data from that of another version.
 
     Leaving waits for runs under way until ``drain_until()`` (on Trio's clock); what is left then is given back
     without costing an attempt.
@@ -117,6 +123,7 @@ async def open_cron(
                 rng=rng,
                 own=[job.key for job in own],
             )
+            new_zones = NewZones(store=store, reports=reports, clock=clock, wake=ticker.wake, mark=zone_data)
             await upkeep.recover()
             for name, loop in (
                 ("cron.declared", declared.run),
@@ -124,6 +131,7 @@ async def open_cron(
                 ("cron", ticker.tick_loop),
                 ("cron.rescan", upkeep.rescan_loop),
                 ("cron.leases", upkeep.lease_loop),
+                ("cron.zones", new_zones.run),
             ):
                 await loops.start(supervised(name, loop))
             try:
@@ -133,6 +141,7 @@ async def open_cron(
                     running=running,
                     declared=declared,
                     upkeep=upkeep,
+                    new_zones=new_zones,
                     settings=in_force,
                 )
             finally:

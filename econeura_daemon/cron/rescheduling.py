@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import attrs
 
+from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.model import Job
 from econeura_daemon.cron.reports import Reports
-from econeura_daemon.cron.schedules import schedule_of
+from econeura_daemon.cron.schedules import schedule_of, unreadable
 from econeura_daemon.cron.store import jobs as sql
 from econeura_daemon.storage import Connection, Store
 
@@ -21,12 +22,17 @@ def rescheduled(job: Job, now: int) -> Job:
 
     What fell due meanwhile stays due, and what has a run is not due again, whatever the wall clock shows. Only what a
     clock did that was more than `AHEAD_MS` ahead does not count: a job must not stand still for years.
+
+    A job whose schedule cannot be read any more is disabled: time zones go, as machines and their data do.
     """
     if not job.body.enabled:
         return attrs.evolve(job, next_at=None)
     marks = (job.counts_from, job.last_scheduled_at or job.counts_from)
     from_ = max((mark for mark in marks if mark - now <= AHEAD_MS), default=now)
-    return attrs.evolve(job, next_at=schedule_of(job.body).next_after(from_))
+    try:
+        return attrs.evolve(job, next_at=schedule_of(job.body).next_after(from_))
+    except ScheduleError as error:
+        return unreadable(job, error, now)
 
 
 async def reschedule_all(store: Store, reports: Reports, now: int) -> int:

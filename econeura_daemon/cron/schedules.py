@@ -1,10 +1,18 @@
-"""The schedule of a job."""
+"""The schedule of a job, and what becomes of one that cannot be read."""
+
+import logging
+
+import attrs
 
 from econeura_daemon.core.jobs import JobBody
+from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.expressions import Schedule
+from econeura_daemon.cron.model import Job
 
 SHOWN_RUNS = 5
 """The next runs that a job shows."""
+
+_log = logging.getLogger(__name__)
 
 
 def schedule_of(body: JobBody) -> Schedule:
@@ -17,8 +25,17 @@ def schedule_of(body: JobBody) -> Schedule:
 def next_runs(body: JobBody, first: int | None) -> list[int]:
     """Return the ticks from ``first`` on, as many as a job shows."""
     found: list[int] = []
+    if first is None:
+        return found
     schedule, tick = schedule_of(body), first
     while tick is not None and len(found) < SHOWN_RUNS:
         found.append(tick)
         tick = schedule.next_after(tick)
     return found
+
+
+def unreadable(job: Job, error: ScheduleError, now: int) -> Job:
+    """Return the job disabled, with the reason, since its schedule cannot be read any more."""
+    _log.error("a job is disabled: %s", error, extra={"job_id": job.id})
+    body = attrs.evolve(job.body, enabled=False)
+    return attrs.evolve(job, body=body, next_at=None, disabled_reason=str(error), updated_at=now)

@@ -16,7 +16,8 @@ from econeura_daemon.core.errors import StoreError
 from econeura_daemon.cron.planning import Watch
 from econeura_daemon.cron.rescheduling import reschedule_all
 from econeura_daemon.cron.running import Running
-from econeura_daemon.cron.store.ticks import Look, Taker, Taking
+from econeura_daemon.cron.store.looks import Look, Taking
+from econeura_daemon.cron.store.ticks import Taker
 from econeura_daemon.storage import Connection, Store
 from econeura_daemon.storage.model import Claimant
 

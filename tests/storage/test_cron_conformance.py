@@ -16,8 +16,9 @@ from econeura_daemon.cron.model import Outcome, RunStatus
 from econeura_daemon.cron.reports import Reports
 from econeura_daemon.cron.store import jobs as jobs_sql
 from econeura_daemon.cron.store import runs as sql
+from econeura_daemon.cron.store.looks import Taking
 from econeura_daemon.cron.store.runs import Ended
-from econeura_daemon.cron.store.ticks import Taker, Taking
+from econeura_daemon.cron.store.ticks import Taker
 from econeura_daemon.events import EventLog
 from econeura_daemon.storage.model import Claimant
 

@@ -5,8 +5,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import trio
 
 from tests.support.daemon import open_running_daemon, write_config
+from tests.support.receiver import open_receiver
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -69,6 +71,34 @@ async def test_sighup_takes_over_what_is_new_changed_or_gone_and_a_mistake_chang
 
     async with open_running_daemon(config) as daemon, daemon.client() as client:
         assert await schedules(client) == {"one": "@yearly"}, "cron.cleanup is empty"
+
+
+async def test_a_job_waits_for_its_service_as_long_as_it_says_itself(tmp_path):
+    action = {"kind": "request", "service": "workers", "method": "POST", "path": "/slow"}
+    job = {"id": "slow", "name": "x", "schedule": "@yearly", "action": action, "timeoutMs": 10_000}
+
+    async def answer(_received):
+        await trio.sleep(0.7)
+        return 200
+
+    config = write_config(tmp_path / "state", "[mesh.default]\ntimeout_ms = 200\n")
+    async with (
+        open_receiver(answer) as receiver,
+        open_running_daemon(config) as daemon,
+        daemon.client() as client,
+    ):
+        port = int(receiver.url.rsplit(":", 1)[1].split("/")[0])
+        service = {"id": "w1", "type": "workers", "host": "127.0.0.1", "port": port, "ttlMs": 3_600_000}
+        assert (await client.post("/v1/services", service)).status == 201
+        assert (await client.post("/v1/cron/jobs", job)).status == 201
+        assert (await client.post("/v1/cron/jobs/slow/run", {})).status == 202
+
+        async def is_done():
+            [run] = await runs(client, "slow")
+            return run if run["finishedAt"] else None
+
+        assert (await until(is_done, 10))["status"] == "succeeded"
+        assert len([one for one in receiver.received if "idempotency-key" in one.headers]) == 1
 
 
 async def test_the_daemons_own_job_forgets_what_the_settings_say(tmp_path):

@@ -14,14 +14,16 @@ import sqlalchemy as sa
 from econeura_daemon.core.clock import from_ms
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.core.jobs import ActionBody, ActionKind, Misfire
+from econeura_daemon.cron.errors import ScheduleError
 from econeura_daemon.cron.model import Claimed, Job, Run, RunStatus, RunTrigger
 from econeura_daemon.cron.planning import Plan, Watch, plan
 from econeura_daemon.cron.policies import LATE_MS, Admission, admit, offset_ms
 from econeura_daemon.cron.reports import Reports
-from econeura_daemon.cron.schedules import schedule_of
+from econeura_daemon.cron.schedules import schedule_of, unreadable
 from econeura_daemon.cron.store import jobs as sql
 from econeura_daemon.cron.store import statements as hot
 from econeura_daemon.cron.store.instants import present
+from econeura_daemon.cron.store.looks import Look, Taking
 from econeura_daemon.storage import Connection, tables
 from econeura_daemon.storage.model import Claimant
 
@@ -31,50 +33,6 @@ _DUE_AT = list(tables.cron_jobs.c).index(tables.cron_jobs.c.due_at)
 
 TRIM_EVERY = 64
 """Ticks of a job, on average, between two looks at how many of its runs are kept."""
-
-
-@attrs.frozen(kw_only=True)
-class Look:
-    """What one look at the store brought."""
-
-    now: int
-    """The instant that counted, in milliseconds since the epoch."""
-    watch: Watch
-    set_back: bool
-    """The wall clock went back since the look before."""
-    begun: Sequence[Claimed]
-    is_full: bool
-    """All the room there was is taken: more may wait."""
-    jobs: int
-    """Whose ticks were taken."""
-    ticks: int
-    missed: int
-    late_ms: int | None
-    """By how much the first of them was late while somebody was there; None: nothing was due."""
-    next_at: int | None
-    """When the next look is due; at once if it is not later than ``now``."""
-
-    @property
-    def progressed(self) -> bool:
-        """Whether something was taken."""
-        return self.jobs > 0 or len(self.begun) > 0
-
-
-@attrs.frozen(kw_only=True)
-class Taking:
-    """What a look is to go by."""
-
-    claimant: Claimant
-    now: int
-    """By the daemon's own clock."""
-    monotonic_ms: float
-    watch: Watch | None
-    room: int
-    """Attempts that this daemon can make."""
-    batch: int
-    """Jobs whose ticks are taken at once."""
-    keep_runs: int
-    """Of the history of one job."""
 
 
 class Taker:
@@ -182,8 +140,9 @@ class _Taken:
         self._skipped = self._late = 0
         self.ticks = self.missed = 0
 
-    def take(self, jobs: Sequence[Job]) -> None:
+    def take(self, due: Sequence[Job]) -> None:
         """Take every job's due ticks."""
+        jobs = [job for job in due if self._is_readable(job)]
         self._open = _open_runs(self._connection, [job.id for job in jobs]) if jobs else {}
         advances = [self._take_one(job) for job in jobs]
         if advances:
@@ -191,6 +150,15 @@ class _Taken:
             self._connection.run(hot.COUNT_END, self._counted)
             self._taker.reports.publish(self._connection, self._published, self._now)
             self._taker.reports.ended(self._connection, self._ended, self._now)
+
+    def _is_readable(self, job: Job) -> bool:
+        """Tell whether the job's schedule can be read, as it could when it was made; else it is disabled."""
+        try:
+            schedule_of(job.body)
+        except ScheduleError as error:
+            sql.replace(self._connection, unreadable(job, error, self._now))
+            return False
+        return True
 
     def _take_one(self, job: Job) -> tuple[Any, ...]:
         """Write the runs of one job's due ticks; return its row of `statements.ADVANCE`."""
