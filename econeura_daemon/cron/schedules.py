@@ -1,6 +1,7 @@
 """The schedule of a job, and what becomes of one that cannot be read."""
 
 import logging
+from itertools import islice
 
 import attrs
 
@@ -24,14 +25,9 @@ def schedule_of(body: JobBody) -> Schedule:
 
 def next_runs(body: JobBody, first: int | None) -> list[int]:
     """Return the ticks from ``first`` on, as many as a job shows."""
-    found: list[int] = []
     if first is None:
-        return found
-    schedule, tick = schedule_of(body), first
-    while tick is not None and len(found) < SHOWN_RUNS:
-        found.append(tick)
-        tick = schedule.next_after(tick)
-    return found
+        return []
+    return [first, *islice(schedule_of(body).ticks_after(first), SHOWN_RUNS - 1)]
 
 
 def unreadable(job: Job, error: ScheduleError, now: int) -> Job:
