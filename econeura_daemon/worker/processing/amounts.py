@@ -72,6 +72,7 @@ _AMOUNT = re.compile(
         (?P<sign2>{_SIGN}) (?!\w)
     )"""
 )
+_ANY_SIGN = re.compile(_SIGN)
 _LARGEST = 10**15
 
 
@@ -81,7 +82,9 @@ def find_amounts(text: str) -> list[tuple[int, int, dict[str, str]]]:
     Two kinds of separators: the last is that of the decimals. One kind: that of thousands where three digits are behind
     it, in any language, since money has two decimals or none.
     """
-    found = []
+    found: list[tuple[int, int, dict[str, str]]] = []
+    if _ANY_SIGN.search(text) is None:  # most mails: looking for the whole takes twenty times as long
+        return found
     for match in _AMOUNT.finditer(text):
         sign = match["sign"] or match["sign2"]
         currency = _NAMES.get(sign.lower(), sign)

@@ -8,7 +8,8 @@ of times, and needs only what a mail has: blocks, lists, tables, quotes, what is
 import re
 from html import unescape
 
-_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9:_-]{0,40})")
+_MARKUP = re.compile(r"<(?:/?([a-zA-Z][a-zA-Z0-9:_-]{0,40})|[!?])")
+"""A ``<`` before anything else is a character."""
 _ATTRIBUTE = re.compile(
     r"""([a-zA-Z_:][\w:.-]{0,60})\s{0,50}(?:=\s{0,50}("[^"]*"|'[^']*'|[^\s"'>][^\s>]*))?"""
 )
@@ -65,7 +66,7 @@ _HIDDEN = re.compile(
 )
 _QUOTE_MARKS = ("gmail_quote", "yahoo_quoted", "mail-editor-reference-message-container")
 """Classes and ids by which mail programs set the mail that is answered apart."""
-_LONG_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}")
+_LONG_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _BLANKS = re.compile(r"[ \t]+")
 _LINES = re.compile(r"\n{3,}")
@@ -95,10 +96,11 @@ class _Reader:
         at = 0
         has_comment_end = True
         while at < len(html):
-            opening = html.find("<", at)
-            if opening < 0:
+            markup = _MARKUP.search(html, at)
+            if markup is None:
                 self._text(html[at:])
                 return
+            opening = markup.start()
             self._text(html[at:opening])
             if html.startswith("<!--", opening):
                 end = html.find("-->", opening + 2) if has_comment_end else -1
@@ -106,15 +108,14 @@ class _Reader:
                 at = end + 3 if end >= 0 else self._tag_end(html, opening)
             elif html.startswith(("<!", "<?"), opening):
                 at = self._tag_end(html, opening)
-            elif tag := _TAG.match(html, opening):
-                at = self._tag(html, opening, tag)
             else:
-                self._text("<")
-                at = opening + 1
+                at = self._tag(html, opening, markup)
 
     def text(self) -> str:
         """Return what was read."""
         self._break()
+        while self._lines and not self._lines[-1].strip("> "):
+            self._lines.pop()
         return _LINES.sub("\n\n", "\n".join(self._lines)).strip("\n")
 
     @staticmethod
@@ -209,13 +210,13 @@ class _Reader:
         while True:
             tag, hides, quotes, keeps = self._open.pop()
             self._open_count[tag] -= 1
-            if quotes or tag in _PARAGRAPHS:
-                self._paragraph()
-            elif tag in _BREAKS:
+            if quotes or tag in _BLOCKS:
                 self._break(only_if_text=True)
             self._hidden -= hides
             self._quotes -= quotes
             self._pre -= keeps
+            if quotes or tag in _PARAGRAPHS:
+                self._paragraph()
             if tag == name:
                 return
 
@@ -245,7 +246,7 @@ class _Reader:
 
     def _paragraph(self) -> None:
         self._break(only_if_text=True)
-        if self._lines and self._lines[-1] and not self._hidden:
+        if self._lines and self._lines[-1].strip("> ") and not self._hidden:
             self._lines.append(">" * min(self._quotes + self._rest_quoted, 10))
 
 

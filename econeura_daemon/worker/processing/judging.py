@@ -93,8 +93,7 @@ def _met(fields: Fields, rule: Rule) -> float:
     for name in rule.where:
         words = fields[name]
         if len(words):
-            count = sum(bool(words.places(pattern)) for pattern in rule.patterns)
-            total += _worth(rule, name, count)
+            total += _worth(rule, name, sum(1 for _ in rule.met_in(words)))
     return total
 
 
@@ -111,10 +110,8 @@ def _split(fields: Fields, of_it: Iterable[Rule], rules: Rules) -> tuple[float, 
         for name in rule.where:
             words = fields[name]
             counts = [0, 0]
-            for pattern in rule.patterns:
-                places = words.places(pattern)
-                if places:
-                    counts[all(words.is_negated(place, rules.negations, window) for place in places)] += 1
+            for _, places in rule.met_in(words):
+                counts[all(words.is_negated(place, rules.negations, window) for place in places)] += 1
             plain += _worth(rule, name, counts[0])
             negated += _worth(rule, name, counts[1])
     return plain, negated

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-_CANDIDATE = re.compile(r"(?<![\w/.,-])[+(]?[0-9][0-9 \u00a0().\-/]{6,24}[0-9](?![\w/-]|[.,][0-9])")
+_CANDIDATE = re.compile(r"(?<![\w/.,-])[+(]?[0-9][0-9 \u00a0().\-]{6,24}[0-9](?![\w/-]|[.,][0-9])")
 MAX_CANDIDATES = 100
 _FEWEST_DIGITS = 8
 

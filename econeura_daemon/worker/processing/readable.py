@@ -198,18 +198,16 @@ def _length(texts: list[str]) -> int:
 
 def _unflowed(text: str, *, is_delsp: bool) -> str:
     """Join the lines that end with a blank to the next of the same depth of quoting (RFC 3676)."""
-    out: list[str] = []
+    out: list[list[str]] = []
     flowing: str | None = None
     for line in text.split("\n"):
         content = line.lstrip(">")
         depth = ">" * (len(line) - len(content))
         content = content.removeprefix(" ")
-        if flowing == depth and content != "-- ":
-            out[-1] += content
-        else:
-            out.append(f"{depth} {content}" if depth else content)
-        flows = content.endswith(" ") and content != "-- "
-        if flows and is_delsp:
-            out[-1] = out[-1][:-1]
+        is_signature = content == "-- "
+        if flowing != depth or is_signature:
+            out.append([f"{depth} " if depth else ""])
+        flows = content.endswith(" ") and not is_signature
+        out[-1].append(content[:-1] if flows and is_delsp else content)
         flowing = depth if flows else None
-    return "\n".join(out)
+    return "\n".join(map("".join, out))

@@ -1,6 +1,6 @@
 """The rules by which mails are judged: read from a file that people edit, checked as a whole, ready to be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import attrs
 from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.settings_layers import toml_layer
 from econeura_daemon.core.structuring import structure_settings
-from econeura_daemon.worker.processing.rules_file import RulesFile, WordRule
-from econeura_daemon.worker.processing.words import Pattern, fold
+from econeura_daemon.worker.processing.rules_file import RulesFile, WordRule, misnamed
+from econeura_daemon.worker.processing.words import Pattern, Words, fold
 
 SIZE_LIMIT = 1024 * 1024
 DEFAULT_RULES = Path(__file__).with_name("email_rules.toml")
@@ -19,11 +19,22 @@ DEFAULT_RULES = Path(__file__).with_name("email_rules.toml")
 
 @attrs.frozen
 class Rule:
-    """A rule with its patterns read."""
+    """A rule with its patterns read: those that begin with a whole word by this word, and the others."""
 
-    patterns: tuple[Pattern, ...]
+    by_word: Mapping[str, tuple[Pattern, ...]]
+    others: tuple[Pattern, ...]
     weight: float
     where: tuple[str, ...]
+
+    def met_in(self, words: Words) -> Iterator[tuple[Pattern, list[int]]]:
+        """Return the patterns that are there, and where each begins."""
+        for word in self.by_word.keys() & words.vocabulary:  # a mail has few of the words that rules have
+            for pattern in self.by_word[word]:
+                if places := words.places(pattern):
+                    yield pattern, places
+        for pattern in self.others:
+            if places := words.places(pattern):
+                yield pattern, places
 
 
 class Rules:
@@ -76,14 +87,17 @@ def _checked(text: str, name: str) -> RulesFile:
     layer = toml_layer(text, name)
     if layer.flaws:
         raise InvalidInputError(layer.flaws, "The rules file does not fit")
+    flaws = misnamed(layer.raw.get("categories"))
     try:
-        return structure_settings(layer.raw, RulesFile)
+        file = structure_settings(layer.raw, RulesFile)
     except InvalidInputError as error:
-        flaws = [
-            Flaw(_place(flaw.path, layer.origins, name), f"{flaw.path}: {flaw.message}")
-            for flaw in error.flaws
+        flaws += error.flaws
+    if flaws:
+        placed = [
+            Flaw(_place(flaw.path, layer.origins, name), f"{flaw.path}: {flaw.message}") for flaw in flaws
         ]
-        raise InvalidInputError(flaws, "The rules file does not fit") from None
+        raise InvalidInputError(placed, "The rules file does not fit")
+    return file
 
 
 def _place(path: str, origins: Mapping[str, str], name: str) -> str:
@@ -96,4 +110,16 @@ def _place(path: str, origins: Mapping[str, str], name: str) -> str:
 
 
 def _ready(rules: Sequence[WordRule]) -> tuple[Rule, ...]:
-    return tuple(Rule(tuple(map(Pattern.parse, rule.any)), rule.weight, rule.where) for rule in rules)
+    return tuple(_rule(rule) for rule in rules)
+
+
+def _rule(rule: WordRule) -> Rule:
+    by_word: dict[str, tuple[Pattern, ...]] = {}
+    others: list[Pattern] = []
+    for pattern in dict.fromkeys(map(Pattern.parse, rule.any)):
+        word = pattern.first_word
+        if word is None:
+            others.append(pattern)
+        else:
+            by_word[word] = (*by_word.get(word, ()), pattern)
+    return Rule(by_word, tuple(others), rule.weight, rule.where)

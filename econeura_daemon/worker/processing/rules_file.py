@@ -13,6 +13,7 @@ MAX_PATTERNS = 5000
 FIELDS = ("subject", "body", "from", "to", "attachments")
 _HEADER = re.compile(r"header:[!-9;-~]{1,100}")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_-]{0,49}")
+_NAME_EXPECTED = "expected a name of up to 50 small letters, digits, - and _, beginning with a letter"
 _ADDRESS = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}")
 
 
@@ -44,19 +45,13 @@ def _address(_instance: object, _field: "attrs.Attribute[str | None]", value: st
         raise ValueError(f"expected an address such as office@example.com, got {value[:60]!r}")
 
 
-def _names(
-    _instance: object, _field: "attrs.Attribute[dict[str, CategoryRules]]", value: "dict[str, CategoryRules]"
-) -> None:
-    flaws = [
-        Flaw(
-            f"$.{name[:60]}",
-            "expected a name of up to 50 small letters, digits, - and _, beginning with a letter",
-        )
-        for name in value
+def misnamed(categories: object) -> list[Flaw]:
+    """Return what is wrong with the names of the categories of a file as it was read."""
+    return [
+        Flaw(f"$.categories.{name}", _NAME_EXPECTED)
+        for name in (categories if isinstance(categories, dict) else ())
         if _CATEGORY.fullmatch(name) is None
     ]
-    if flaws:
-        raise InvalidInputError(flaws)
 
 
 def _regions(
@@ -152,7 +147,7 @@ class Phones:
 class RulesFile:
     """The whole file."""
 
-    categories: dict[str, CategoryRules] = attrs.field(validator=_names)
+    categories: dict[str, CategoryRules]
     languages: tuple[str, ...] = ("es", "en")
     general: General = General()
     negation: Negation = Negation()

@@ -10,6 +10,7 @@ import itertools
 import re
 import unicodedata
 from bisect import bisect_left
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 import attrs
@@ -19,7 +20,7 @@ GAP = 4
 MAX_WORDS = 10_000
 MAX_HITS = 20
 """Places of one pattern that are looked at."""
-_TOKEN = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W_]+(?:'[^\W_]+)*|[.,;:!?¡¿()]|\n\s*\n")
+_TOKEN = re.compile(r"[0-9]+(?:[.,][0-9]+)+|[^\W_]+(?:'[^\W_]+)*|[.,;:!?¡¿()]|\n\s*\n")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*\*?")
 _STOP = ""
 """Stands among the words where a phrase cannot go on."""
@@ -61,6 +62,12 @@ class Pattern:
             raise ValueError(f"{text!r} is no pattern: ... stands between two words")
         return cls(text, tuple(elements))
 
+    @property
+    def first_word(self) -> str | None:
+        """The word with which it begins, None if that is only the beginning of one, or anything."""
+        first = self.elements[0] if self.elements else None
+        return None if first is None or first[1] else first[0]
+
 
 class Words:
     """The words of one text, in order, and where each stands."""
@@ -80,6 +87,11 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def vocabulary(self) -> AbstractSet[str]:
+        """Each word once."""
+        return self._places.keys()
 
     @cached_property
     def _sorted(self) -> list[str]:
