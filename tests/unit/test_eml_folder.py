@@ -1,5 +1,6 @@
 """A folder of .eml files as other programs drop them."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,16 @@ def test_files_in_nested_folders_are_mails_and_others_are_not(there):
     (deep / "later").mkdir()
     (deep / "later" / "b.eml").write_bytes(mail("b@b"))
     assert store.scan().added == ("b@b",)
+
+
+def test_names_that_are_no_text_can_be_told_and_their_mails_read(there):
+    folder = there.path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xfe.eml")).write_bytes(mail("a@b"))
+    store = open_mail_store(there.path)
+    assert store.find("a@b").folder == "a\\udcff"
+    assert store.read("a@b") == mail("a@b")
+    assert store.carry_out("a@b", "archive").outcome is Outcome.DONE
 
 
 def test_a_file_that_is_being_written_is_not_processed_before_it_stands_still(there):

@@ -32,6 +32,7 @@ _IDS = st.builds("{}@{}".format, _ATOMS, _ATOMS)
         ("=?utf-8?b?PGFAYj4=?=", "a@b"),
         ("=?nonsense?q?=3Ca=40b=3E?=", "=?nonsense?q?=3Ca=40b=3E?="),
         ("=?utf-8?b?x?=", "=?utf-8?b?x?="),
+        ("=?utf-8?q?=3D=3Futf-8=3Fq=3Fa=3F=3D?=", "a"),
         ("<ñ@b>", "ñ@b"),
         ("", ""),
         ("<>", ""),

@@ -13,6 +13,7 @@ import attrs
 from econeura_daemon.core.clock import Clock, to_ms
 from econeura_daemon.worker.mailstore.directories import Listing
 from econeura_daemon.worker.mailstore.files import make_folder, read_file, sync_directory
+from econeura_daemon.worker.mailstore.folder_names import shown
 from econeura_daemon.worker.mailstore.heads import head_of
 from econeura_daemon.worker.mailstore.index import Entry, Index
 from econeura_daemon.worker.mailstore.model import INBOX, Kind, MailStoreUnavailableError
@@ -128,7 +129,7 @@ class EmlFolder:
         for name in directory.entries.keys() - files:
             self._drop(prefix + name, directory.entries.pop(name), index)
         for name in sorted(files - directory.entries.keys()):
-            directory.entries[name] = self._enter(prefix + name, path or INBOX, index)
+            directory.entries[name] = self._enter(prefix + name, shown(path) or INBOX, index)
         if thorough:
             self._look_again(directory, index)
         for name in sorted(below) if path.count("/") < DEEPEST else ():

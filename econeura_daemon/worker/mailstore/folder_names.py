@@ -37,8 +37,14 @@ def to_utf7(name: str) -> str:
     return _TO_ENCODE.sub(encoded, name)
 
 
+def shown(name: str) -> str:
+    """Return the name of a file as text that can be sent: bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def from_utf7(name: str) -> str:
     """Return the name that people see; one that is not written as it should be stays as it is."""
+    name = shown(name)
 
     def decoded(match: re.Match[str]) -> str:
         if not match[1]:

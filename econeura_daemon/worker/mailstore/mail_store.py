@@ -69,7 +69,8 @@ class MailStore:
     def find(self, message_id: str) -> StoredMail | None:
         """Return the mail with this id, with or without angle brackets; None if there is none.
 
-        An id that is not known is looked for in what has changed since.
+        An id that is not known is looked for in what has changed since. Raises `MailStoreUnavailableError` if the
+        store is not there to be looked at.
         """
         with self._lock:
             entry = self._entry(normalised(message_id))

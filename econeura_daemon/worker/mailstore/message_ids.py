@@ -13,6 +13,8 @@ LONGEST = 998
 """Characters of an id that is kept as it is: no line of a mail may be longer (RFC 5322 §2.1.1)."""
 
 _FIELD = re.compile(rb"\nmessage-id[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE)
+_NESTED = 4
+"""Encoded words in encoded words that are gone into."""
 _NOT_IN_AN_ID = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ufeff]+")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bqBQ]\?[^?]*\?=")
 _BRACKETED = re.compile(r"<([^<>]*)>")
@@ -27,6 +29,13 @@ def normalised(text: str) -> str:
     The first id in brackets counts, else the whole text. What cannot stand in an id is left out, so that folding
     and spaces make no difference; upper and lower case do. One longer than `LONGEST` becomes ``sha256:…@long-id``.
     """
+    found = _once(text)
+    for _ in range(_NESTED if "=?" in found else 0):  # what is shown must be found again
+        found = _once(found)
+    return found
+
+
+def _once(text: str) -> str:
     if "=?" in text and _ENCODED_WORD.search(text):
         text = _decoded(text)
     for bracketed in _BRACKETED.finditer(text):

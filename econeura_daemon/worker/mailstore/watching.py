@@ -7,7 +7,6 @@ a fraction of a millisecond a look (docs/worker.md).
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import trio
@@ -30,13 +29,14 @@ async def watch(
 ) -> None:
     """Scan the store every ``interval`` seconds, for ever, and hand on what came and went.
 
+    A scan that is under way when this is cancelled goes on in its thread, and harms nothing wherever it ends.
     A store that is not there (a file server that is away) is looked for until it is; that is said once.
     """
     task_status.started()
     is_there = True
     while True:
         try:
-            changes = await trio.to_thread.run_sync(partial(store.scan))
+            changes = await trio.to_thread.run_sync(store.scan, abandon_on_cancel=True)
         except MailStoreUnavailableError as error:
             if is_there:
                 _log.warning("%s", error)
