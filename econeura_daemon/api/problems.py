@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_RETRY_SOON: Headers = ((b"retry-after", b"1"),)
+RETRY_SOON: Headers = ((b"retry-after", b"1"),)
 _SIGN: Headers = ((b"www-authenticate", b'Webhook-Signature realm="econeura-daemon"'),)
 _RETRY_LATER: Headers = ((b"retry-after", b"5"),)
 
@@ -53,14 +53,14 @@ ANSWERS: Mapping[type[Exception], _Answer] = {
     ConflictError: _Answer("conflict"),
     EgressRefusedError: _Answer("invalid-input"),
     IdempotencyMismatchError: _Answer("idempotency-mismatch"),
-    IdempotencyInFlightError: _Answer("idempotency-in-flight", headers=_RETRY_SOON),
+    IdempotencyInFlightError: _Answer("idempotency-in-flight", headers=RETRY_SOON),
     MissingHeadersError: _Answer("missing-webhook-headers"),
     NoSecretError: _Answer("no-webhook-secret"),
     SignatureError: _Answer("invalid-signature", headers=_SIGN),
-    NoTurnError: _Answer("concurrency-limit", headers=_RETRY_SOON),
+    NoTurnError: _Answer("concurrency-limit", headers=RETRY_SOON),
     WorkersFailedError: _Answer("workers-failed"),
     StoreBusyError: _Answer(
-        "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", _RETRY_SOON
+        "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", RETRY_SOON
     ),
     RegistryFullError: _Answer("store-full"),
     StoreFullError: _Answer("store-full", "No space is left; nothing was stored"),

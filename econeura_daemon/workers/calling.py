@@ -13,11 +13,13 @@ import httpx
 from econeura_daemon.client import Call, Mesh, MeshError
 from econeura_daemon.core.errors import EconeuraError, InvalidInputError
 from econeura_daemon.core.jsons import dumps, loads
-from econeura_daemon.core.phrases import shortened
+from econeura_daemon.resilience import State
 from econeura_daemon.telemetry.trace import TraceContext
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer that are read."""
+MAX_REASON = 500
+"""Characters of what a worker says of its refusal."""
 
 
 class WorkersFailedError(EconeuraError):
@@ -68,12 +70,18 @@ class Calling:
     def room(self, under_way: int) -> float:
         """Return how many calls workers take at once, beside those that others have under way there.
 
-        Without anybody who could be asked it is unbounded: the mesh then says what is wrong.
+        Only instances count that may be picked. Without one it is unbounded: the mesh then says what is wrong.
         """
         service = self._mesh.show(self.service_type)
-        if service is None or not service.states:
+        if service is None:
             return float("inf")
-        limiters = [one.limiter for one in service.states.values()]
+        limiters = [
+            one.limiter
+            for one in service.states.values()
+            if one.member.place >= 0 and one.breaker.state is not State.OPEN
+        ]
+        if not limiters:
+            return float("inf")
         others = sum(one.borrowed for one in limiters) - under_way
         return sum(one.limit for one in limiters) - max(0, others)
 
@@ -86,8 +94,9 @@ class Calling:
         body: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        most: int = MAX_ANSWER,
     ) -> Told:
-        """Call a worker; ``timeout`` in seconds shortens the service's own.
+        """Call a worker; ``timeout`` in seconds shortens the service's own. ``most``: bytes of an answer.
 
         Raises `MeshError` where nobody answered, `WorkersFailedError` for an answer that is none, or no success.
         """
@@ -119,9 +128,9 @@ class Calling:
         try:
             while part := await answer.more():
                 content += part
-                if len(content) > MAX_ANSWER:
+                if len(content) > most:
                     raise WorkersFailedError(
-                        f"{answer.service_id} answered with more than {MAX_ANSWER} bytes",
+                        f"{answer.service_id} answered with more than {most} bytes",
                         service_id=answer.service_id,
                         status=answer.status,
                     )
@@ -170,5 +179,5 @@ def _reason(said: object) -> str:
         if isinstance(text, dict):
             text = text.get("message")
         if isinstance(text, str) and text:
-            return f": {shortened(text)}"
+            return f": {text[:MAX_REASON]}"
     return " without success"

@@ -50,11 +50,11 @@ class CronManagement:
     ) -> Managed:
         """Do it and record it. Raises `NotFoundError` where workers have no such job; else as `Emails.process`."""
         path = f"/cron/jobs/{command.job_id}"
+        key = key or self._recorder.new_id("crn")
         try:
             if command.action is CronAction.STATUS:
-                told = await self._calling.call("GET", path, asked)
+                told = await self._calling.call("GET", path, asked, idempotency_key=key)
             else:
-                key = key or self._recorder.new_id("crn")
                 told = await self._calling.call(
                     "POST", f"{path}/{command.action.value}", asked, body={}, idempotency_key=key
                 )

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from econeura_daemon.client import MeshError
 from econeura_daemon.storage import Store
@@ -15,6 +16,9 @@ from econeura_daemon.workers.store import emails as sql
 from econeura_daemon.workers.waiting import Waiting
 
 PROCESSED = "email.processed"
+MAX_ANSWER = 1024 * 1024
+"""Bytes that a worker may say of one e-mail. It becomes an event, and one that is published has no more either."""
+LEFT = "Who asked for it left before workers had answered; they may have processed it all the same"
 
 
 @attrs.frozen
@@ -56,10 +60,14 @@ class Emails:
 
         ``key``: an idempotency key towards workers, the same if the caller repeats itself; without one each call
         has its own. Raises `NoTurnError`; `MeshError` and `WorkersFailedError`, which are recorded; `StoreError`.
+        Cancelled while workers are asked, it is recorded as failed, since nobody knows; while it waits for its turn it
+        leaves no trace.
         """
         email_id = self._recorder.new_id("eml")
+        begun = None
         try:
             async with self._waiting.turn(command.priority, command.organization_id):
+                begun = trio.current_time()
                 told = await self._calling.call(
                     "POST",
                     "/emails/process",
@@ -71,10 +79,15 @@ class Emails:
                         "metadata": command.metadata,
                     },
                     idempotency_key=key or email_id,
+                    most=MAX_ANSWER,
                 )
                 result = _result(told)
         except (MeshError, WorkersFailedError) as error:
-            await self._recorder.record_failure([self._failed(email_id, command, error)])
+            await self._record_failure(email_id, command, begun, str(error), error.service_id)
+            raise
+        except trio.Cancelled:
+            if begun is not None:
+                await self._record_failure(email_id, command, begun, LEFT)
             raise
         email = Email(
             id=email_id,
@@ -123,17 +136,26 @@ class Emails:
             )
         )
 
-    def _failed(self, email_id: str, command: ProcessEmail, error: MeshError | WorkersFailedError) -> Email:
-        return Email(
+    async def _record_failure(
+        self,
+        email_id: str,
+        command: ProcessEmail,
+        begun: float | None,
+        error: str,
+        service_id: str | None = None,
+    ) -> None:
+        failed = Email(
             id=email_id,
             message_id=command.message_id,
             organization_id=command.organization_id,
             priority=command.priority,
             status=EmailStatus.FAILED,
-            error=str(error),
-            service_id=error.service_id,
+            error=error,
+            service_id=service_id,
+            response_time=0 if begun is None else round((trio.current_time() - begun) * 1000),
             recorded_at=self._recorder.now,
         )
+        await self._recorder.record_failure([failed])
 
 
 def _result(told: Told) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import trio
 
 from econeura_daemon.core.clock import Clock, to_ms
-from econeura_daemon.core.errors import StoreError
+from econeura_daemon.core.errors import OutcomeUnknownError, StoreError
 from econeura_daemon.core.ids import new_id
 from econeura_daemon.events import Event, EventLog
 from econeura_daemon.storage import Connection, Store
@@ -80,7 +80,7 @@ class Recorder:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
             await self._store.transact(work)
             return
-        raise StoreError(f"The database had not answered after {GRACE:.0f} s")
+        raise OutcomeUnknownError(f"The database had not answered after {GRACE:.0f} s")
 
     async def record_failure(self, emails: Sequence[Email]) -> None:
         """Write failures down; where that fails too, the log says so, and the first failure is what counts."""

@@ -2,7 +2,9 @@
 
 Urgent 8, high 4, normal 2, low 1, by smooth weighted round robin (nginx's): of fifteen turns for which all wait, the
 low ones get one, spread evenly, so nothing starves. Within a priority the organizations that wait go round, so one
-that asks for a thousand does not keep another waiting that asks for one. Pure: nothing waits here.
+that asks for a thousand does not keep another waiting that asks for one; and where no more may wait, the last of the
+longest queue gives way to a newcomer whose own is shorter (longest queue drop, as in Suter et al. 1998), so one that
+asks for a thousand does not take every place either. Pure: nothing waits here.
 """
 
 from collections import OrderedDict, deque
@@ -58,6 +60,27 @@ class Turns(Generic[T]):
         if not queue:
             del waiting[organization]
         self._count -= 1
+
+    def give_way(self, priority: Priority, organization: str) -> T | None:
+        """Return who leaves his place to a newcomer, and waits no longer; None: the newcomer has no better claim to it.
+
+        A queue is as long as the turns that it takes, its number by the weight of its priority. The first of a queue
+        never gives way, or the less urgent would not get their turns while all places are taken.
+        """
+        queues = [
+            (len(queue) / one.weight, one, name)
+            for one in self._classes.values()
+            for name, queue in one.organizations.items()
+            if len(queue) > 1
+        ]
+        if not queues:
+            return None
+        length, longest, name = max(queues, key=lambda queue: queue[0])
+        own = self._classes[priority]
+        if (len(own.organizations.get(organization, ())) + 1) / own.weight >= length:
+            return None
+        self._count -= 1
+        return longest.organizations[name].pop()
 
     def next(self) -> T:
         """Return whose turn it is, who waits no longer. IndexError if nobody waits."""

@@ -2,13 +2,14 @@
 
 How much workers take at once is found out by the limits of their instances (`client`), which know nothing of
 priorities; so as many calls are let through here as those limits have room for, and the others wait, where `turns`
-decides who goes next. Waiting is bounded in number and time: who finds no place, or gets no turn in time, is told
-when to come again.
+decides who goes next. Waiting is bounded in number and time: who finds no place, has to give his to another, or gets
+no turn in time, is told when to come again.
 """
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import trio
 
 from econeura_daemon.core.errors import EconeuraError
@@ -27,6 +28,13 @@ class NoTurnError(EconeuraError):
     """Seconds."""
 
 
+@attrs.define(eq=False)
+class _Waiter:
+    decided: trio.Event = attrs.field(factory=trio.Event)
+    has_turn: bool = False
+    """Else, once it is decided, his place is another's."""
+
+
 class Waiting:
     """Lets calls through in their turn."""
 
@@ -38,7 +46,7 @@ class Waiting:
         self._room = room
         self.max_waiting = max_waiting
         self.max_wait = max_wait
-        self._turns: Turns[trio.Event] = Turns()
+        self._turns: Turns[_Waiter] = Turns()
         self._somebody = trio.Event()
         self.under_way = 0
         """Calls that were let through and have not ended."""
@@ -78,27 +86,36 @@ class Waiting:
         if not self._turns and self.under_way < self._room(self.under_way):
             self.under_way += 1
             return
+        mine = _Waiter()
         if len(self._turns) >= self.max_waiting:
-            raise NoTurnError(
-                f"{len(self._turns)} calls wait for workers already, as many as workers.max_waiting allows"
-            )
-        mine = trio.Event()
+            other = self._turns.give_way(priority, organization)
+            if other is None:
+                raise self._full()
+            other.decided.set()
         self._turns.add(priority, organization, mine)
         self._somebody.set()
         try:
             with trio.move_on_after(self.max_wait):
-                await mine.wait()
+                await mine.decided.wait()
         except BaseException:
-            if mine.is_set():  # the turn came while the cancellation was on its way
+            if mine.has_turn:  # it came while the cancellation was on its way
                 self._release()
-            else:
+            elif not mine.decided.is_set():
                 self._turns.remove(priority, organization, mine)
             raise
-        if not mine.is_set():
-            self._turns.remove(priority, organization, mine)
-            raise NoTurnError(
-                f"Workers had no time for this {priority} call within {round(self.max_wait * 1000)} ms"
-            )
+        if mine.has_turn:
+            return
+        if mine.decided.is_set():
+            raise self._full()
+        self._turns.remove(priority, organization, mine)
+        raise NoTurnError(
+            f"Workers had no time for this {priority} call within {round(self.max_wait * 1000)} ms"
+        )
+
+    def _full(self) -> NoTurnError:
+        return NoTurnError(
+            f"{len(self._turns)} calls wait for workers already, as many as workers.max_waiting allows"
+        )
 
     def _release(self) -> None:
         self.under_way -= 1
@@ -106,5 +123,7 @@ class Waiting:
 
     def _let_go(self) -> None:
         while self._turns and self.under_way < self._room(self.under_way):
-            self._turns.next().set()
+            waiter = self._turns.next()
+            waiter.has_turn = True
+            waiter.decided.set()
             self.under_way += 1

@@ -1,5 +1,6 @@
 """Waiting for workers: as many as they take, in turn, so long and no longer; cancelled anywhere, nothing is left."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -30,8 +31,8 @@ async def looking(nursery):
     return opened
 
 
-async def hold(waiting, seconds, order, who, priority=Priority.NORMAL):
-    async with waiting.turn(priority, "acme"):
+async def hold(waiting, seconds, order, who, priority=Priority.NORMAL, organization="acme"):
+    async with waiting.turn(priority, organization):
         order.append(who)
         await trio.sleep(seconds)
 
@@ -91,23 +92,68 @@ async def test_room_that_comes_up_elsewhere_is_found_soon(autojump_clock, lookin
         assert order == ["one"]
 
 
+async def test_one_organization_that_floods_keeps_nobody_from_a_place_nor_from_a_turn(
+    autojump_clock, looking
+):
+    waiting, _ = await looking(1, max_waiting=100, max_wait=1000)
+    order, refused = [], []
+
+    async def flood(n):
+        try:
+            await hold(waiting, 1, order, ("flood", n), organization="flood")
+        except NoTurnError:
+            refused.append(n)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(300):
+            nursery.start_soon(flood, n)
+        await trio.sleep(0.5)
+        assert len(waiting) == 100
+        for n in range(3):
+            nursery.start_soon(hold, waiting, 1, order, ("small", n), Priority.NORMAL, "small")
+        await trio.sleep(0.1)
+        assert len(waiting) == 100
+    assert [place for place, (who, _) in enumerate(order) if who == "small"] == [2, 4, 6]
+    assert len(refused) == 202
+    assert (waiting.under_way, len(waiting)) == (0, 0)
+
+
+async def test_under_urgent_calls_without_end_the_low_ones_get_one_turn_of_nine(autojump_clock, looking):
+    waiting, _ = await looking(1, max_waiting=1000, max_wait=1000)
+    order = []
+
+    async def again_and_again(priority):
+        while True:
+            await hold(waiting, 0.01, order, priority, priority)
+
+    with trio.move_on_after(10):
+        async with trio.open_nursery() as nursery:
+            for priority in (Priority.URGENT, Priority.LOW):
+                for _ in range(10):
+                    nursery.start_soon(again_and_again, priority)
+    low = [place for place, priority in enumerate(order) if priority is Priority.LOW]
+    assert len(order) > 900
+    assert {after - before for before, after in pairwise(low[1:])} == {9}
+
+
 async def test_cancelled_at_any_point_a_turn_is_given_back(autojump_clock, looking):
     """A cancellation and a turn that meet: in 2,000 random meetings no slot leaks and nobody is left waiting."""
-    waiting, _ = await looking(2, max_waiting=1000, max_wait=0.3)
-    rng = Random(11)
+    waiting, _ = await looking(2, max_waiting=6, max_wait=0.3)
+    rng, refused = Random(11), []
 
     async def one():
         with trio.move_on_after(rng.choice([0, 0.05, 0.1, 0.1, 0.2, 1])):
             try:
                 async with waiting.turn(rng.choice(list(Priority)), rng.choice("abc")):
                     await trio.sleep(rng.choice([0, 0.05, 0.1]))
-            except NoTurnError:
-                pass
+            except NoTurnError as error:
+                refused.append(str(error))
 
     async with trio.open_nursery() as nursery:
         for _ in range(2000):
             nursery.start_soon(one)
             await trio.sleep(rng.choice([0, 0, 0.05]))
     assert (waiting.under_way, len(waiting)) == (0, 0)
+    assert refused
     async with waiting.turn(Priority.LOW, "a"):
         assert waiting.under_way == 1

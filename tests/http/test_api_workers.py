@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from econeura_daemon.core.errors import StoreUnavailableError
 from econeura_daemon.core.settings import DiscoverySettings, MeshSettings, Settings, WorkersSettings
 from tests.support.api_world import open_stored_world
 from tests.support.scripted_workers import RESULT, ok, open_workers_service, register, well
@@ -104,6 +105,12 @@ GARBAGE = {
     "compressed": (200, gzip.compress(json.dumps(ok({"result": RESULT})[1]).encode())),
     "created": (302, b""),
     "unknown e-mail": (404, {"title": "Not found", "detail": "There is no e-mail <a@example.org>"}),
+    "half a surrogate": (200, b'{"success": true, "data": {"result": {"category": "\\ud800"}}}'),
+    "no UTF-8": (200, b'{"success": true, "data": {"result": {"category": "\xe9"}}}'),
+    "a number without end": (200, b'{"success": true, "data": {"result": {"confidence": 1e999}}}'),
+    "a NUL": (400, {"detail": "cannot read \x00"}),
+    "nothing but a status": (204, b""),
+    "reasons of other kinds": (422, {"detail": 7, "error": {"message": ["x"]}, "message": ""}),
     "a bug": (500, {"title": "Internal error", "detail": "its log tells more"}),
 }
 
@@ -121,9 +128,12 @@ async def test_an_answer_that_is_none_is_a_502_that_says_whose(world, workers, k
     assert problem["messageId"] == "<a@example.org>"
     assert problem["success"] is False
     assert problem["detail"].startswith("w-1 answered ")
+    assert list(problem) == [
+        "type", "title", "status", "detail", "instance", "success", "error", "details", "timestamp", "messageId",
+    ]  # fmt: skip
     assert await recorded(world) == (["failed"], [])
     (email,) = await items(world, "/v1/workers/emails", status="failed")
-    assert email["error"] == problem["detail"]
+    assert email["error"] == problem["detail"].replace("\0", "\ufffd")
 
 
 async def test_what_a_worker_says_of_its_refusal_is_passed_on(world, workers):
@@ -135,15 +145,30 @@ async def test_what_a_worker_says_of_its_refusal_is_passed_on(world, workers):
     assert detail == "w-1 answered 404: There is no e-mail <a@example.org>"
 
 
-async def test_an_answer_beyond_the_bound_is_not_kept(world, workers, monkeypatch):
-    monkeypatch.setattr("econeura_daemon.workers.calling.MAX_ANSWER", 100_000)
-
+async def test_an_answer_beyond_the_bound_is_not_kept(world, workers):
     async def answer(_asked):
-        return 200, b" " * 200_000
+        return ok({"result": {**RESULT, "note": "x" * (1024 * 1024)}})
 
     workers.answer = answer
     got = await world.post(PROCESS, EMAIL)
     assert (got.status_code, got.json()["type"]) == (502, "/problems/workers-failed")
+    assert "more than 1048576 bytes" in got.json()["detail"]
+    assert await recorded(world) == (["failed"], [])
+
+
+async def test_a_result_is_kept_to_the_digit_whatever_is_in_it(world, workers):
+    result = {**RESULT, "big": 2**90, "text": "caf\u00e9 \0 \u2028", "unknown": [None, {}]}
+
+    async def answer(_asked):
+        return ok({"result": result, "more": "that nobody asked for"})
+
+    workers.answer = answer
+    got = await world.post(PROCESS, EMAIL, idempotency_key="k-1")
+    again = await world.post(PROCESS, EMAIL, idempotency_key="k-1")
+    (email,) = await items(world, "/v1/workers/emails")
+    (event,) = await items(world, "/v1/events", type="email.*")
+    assert got.json()["data"]["result"] == again.json()["data"]["result"] == result
+    assert email["result"] == event["data"]["result"] == result
 
 
 async def test_an_answer_that_breaks_off_is_a_502(world, workers):
@@ -159,7 +184,7 @@ async def test_an_answer_that_breaks_off_is_a_502(world, workers):
 async def test_without_workers_it_is_a_503_and_with_slow_ones_a_504(world):
     got = await world.post(PROCESS, EMAIL)
     assert (got.status_code, got.json()["type"]) == (503, "/problems/no-healthy-instance")
-    assert got.json()["messageId"] == "<a@example.org>"
+    assert (got.json()["messageId"], got.headers["Retry-After"]) == ("<a@example.org>", "1")
 
     async def answer(_asked):
         await trio.sleep(5)
@@ -226,7 +251,9 @@ async def test_the_second_one_at_once_under_a_key_is_told_so(world, workers):
         go.set()
 
 
-async def test_a_client_that_leaves_gives_everything_back(world, workers):
+async def test_a_client_that_leaves_gives_everything_back_and_what_it_asked_for_is_not_forgotten(
+    world, workers
+):
     async def answer(_asked):
         await trio.sleep_forever()
 
@@ -236,8 +263,72 @@ async def test_a_client_that_leaves_gives_everything_back(world, workers):
         await _until(lambda: workers.asked)
         nursery.cancel_scope.cancel()
     assert world.services.workers.waiting.under_way == 0
+    (email,) = await items(world, "/v1/workers/emails")
+    assert email["status"] == "failed"
+    assert "left before workers had answered" in email["error"]
     workers.answer = well
     assert (await world.post(PROCESS, EMAIL, idempotency_key="k-1")).status_code == 200
+    first, second = [asked.headers["idempotency-key"] for asked in workers.asked]
+    assert first == second
+
+
+async def test_what_the_database_does_not_take_is_asked_for_again_and_workers_see_the_same(world, workers):
+    recorder = world.services.workers.recorder
+    store = recorder._store
+
+    async def full(_work):
+        await trio.lowlevel.checkpoint()
+        raise StoreUnavailableError("secret")
+
+    recorder._store = _Late(full)
+    got = await world.post(PROCESS, EMAIL, idempotency_key="k-1")
+    assert (got.status_code, got.json()["type"]) == (503, "/problems/store-unavailable")
+    assert (got.json()["messageId"], got.headers["Retry-After"]) == (EMAIL["messageId"], "5")
+    recorder._store = store
+    assert await recorded(world) == ([], [])
+    assert (await world.post(PROCESS, EMAIL, idempotency_key="k-1")).status_code == 200
+    first, second = [asked.headers["idempotency-key"] for asked in workers.asked]
+    assert first == second
+    assert await recorded(world) == (["succeeded"], ["email.processed"])
+
+
+async def test_a_key_that_is_used_again_with_another_body_after_a_failure_is_another_one_for_workers(
+    world, workers
+):
+    async def failing(_asked):
+        workers.answer = well
+        return 500, {"detail": "busy"}
+
+    workers.answer = failing
+    assert (await world.post(PROCESS, EMAIL, idempotency_key="k-1")).status_code == 502
+    other = {**EMAIL, "messageId": "<b@example.org>"}
+    assert (await world.post(PROCESS, other, idempotency_key="k-1")).status_code == 200
+    first, second = [asked.headers["idempotency-key"] for asked in workers.asked]
+    assert first != second
+
+
+async def test_many_at_once_are_each_processed_and_recorded_once_within_what_workers_take(tmp_path):
+    settings = Settings(mesh={"workers": MeshSettings(max_concurrency=4)})
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(open_stored_world(tmp_path, settings=settings))
+        workers = await stack.enter_async_context(open_workers_service())
+        await register(world, workers)
+        got = []
+
+        async def one(n):
+            email = {**EMAIL, "messageId": f"<{n}@example.org>", "organizationId": f"o-{n % 3}"}
+            got.append((await world.post(PROCESS, email)).status_code)
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for n in range(60):
+                    nursery.start_soon(one, n)
+        assert got == [200] * 60
+        assert workers.most <= 4
+        asked = sorted(asked.body["messageId"] for asked in workers.asked)
+        emails = await items(world, "/v1/workers/emails", limit=100)
+        assert asked == sorted(email["messageId"] for email in emails)
+        assert len(set(asked)) == 60
 
 
 async def test_an_answer_that_came_is_recorded_though_the_client_left(world, workers):
@@ -295,6 +386,11 @@ async def test_more_than_workers_take_waits_in_turn_and_beyond_the_bound_is_told
 
         nursery.start_soon(one, "normal")
         await _until(lambda: workers.asked)
+        async with trio.open_nursery() as leaving:  # who leaves before its turn is nobody's e-mail
+            leaving.start_soon(one, "high")
+            await _until(lambda: len(world.services.workers.waiting) == 1)
+            leaving.cancel_scope.cancel()
+        assert len(world.services.workers.waiting) == 0
         for priority in ("low", "urgent"):
             nursery.start_soon(one, priority)
             await _until(lambda: len(world.services.workers.waiting) == ("low", "urgent").index(priority) + 1)  # noqa: B023
@@ -307,6 +403,7 @@ async def test_more_than_workers_take_waits_in_turn_and_beyond_the_bound_is_told
         await _until(lambda: len(got) == 3)
         assert [asked.body["messageId"] for asked in workers.asked] == ["normal", "urgent", "low"]
         assert got == [200] * 3
+        assert await recorded(world) == (["succeeded"] * 3, ["email.processed"] * 3)
 
 
 async def test_cron_jobs_of_workers_are_switched_and_asked(world, workers):

@@ -46,6 +46,12 @@ async def test_what_became_of_an_email_is_read_as_it_was_written(store):
     assert failed == email(25, **FAILED)
 
 
+async def test_what_workers_say_of_a_failure_is_kept_though_there_is_a_nul_in_it(store):
+    await store.transact(partial(sql.insert, emails=[email(30, **{**FAILED, "error": "a\0b"})]))
+    newest, *_ = await store.read(partial(sql.page, limit=1))
+    assert newest.error == "a\ufffdb"
+
+
 async def test_filters_are_joined_and_pages_follow_each_other(store):
     assert await read(store) == list(range(29, -1, -1))
     assert await read(store, status=EmailStatus.FAILED) == [25, 20, 15, 10, 5, 0]

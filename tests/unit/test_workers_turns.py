@@ -77,12 +77,50 @@ def test_who_leaves_is_not_called_and_others_keep_their_places():
         turns.remove(Priority.LOW, "o", "a")
 
 
+def test_the_last_of_the_longest_queue_gives_way_to_a_newcomer_whose_own_is_shorter():
+    turns = Turns()
+    for n in range(10):
+        turns.add(Priority.NORMAL, "flood", f"f{n}")
+    assert turns.give_way(Priority.NORMAL, "flood") is None
+    assert turns.give_way(Priority.LOW, "small") == "f9"
+    turns.add(Priority.LOW, "small", "s0")
+    assert turns.give_way(Priority.URGENT, "flood") == "f8", "its own urgent ones are a queue of their own"
+    assert len(turns) == 9
+    assert {turns.next() for _ in range(9)} == {*(f"f{n}" for n in range(8)), "s0"}
+
+
+def test_a_queue_is_as_long_as_the_turns_that_it_takes():
+    turns = Turns()
+    for n in range(8):
+        turns.add(Priority.URGENT, "a", f"u{n}")
+    for n in range(2):
+        turns.add(Priority.LOW, "b", f"l{n}")
+    assert turns.give_way(Priority.NORMAL, "c") == "l1", "eight urgent ones take as long as one low one"
+    assert turns.give_way(Priority.NORMAL, "c") == "u7", "the first of a queue never gives way"
+
+
+def test_the_less_urgent_get_their_turns_however_many_urgent_newcomers_find_all_places_taken():
+    turns, gone = Turns(), []
+    turns.add(Priority.LOW, "patient", "low")
+    for n in range(1000):
+        if len(turns) < 10 or turns.give_way(Priority.URGENT, f"o{n}") is not None:
+            turns.add(Priority.URGENT, f"o{n}", n)
+        if n % 3 == 0:
+            gone.append(turns.next())
+    assert "low" in gone[:15]
+
+
 def test_whatever_comes_and_goes_everyone_gets_one_turn():
     rng = Random(3)
     turns, waiting, gone = Turns(), {}, []
     for number in range(5000):
         if rng.random() < 0.55:
             at = (rng.choice(list(Priority)), rng.choice("abcd"))
+            if len(turns) >= 40:
+                crowded_out = turns.give_way(*at)
+                if crowded_out is None:
+                    continue
+                del waiting[crowded_out]
             waiting[number] = at
             turns.add(*at, number)
         elif waiting and rng.random() < 0.2:

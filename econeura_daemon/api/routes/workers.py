@@ -12,7 +12,7 @@ from econeura_daemon.api.context import request_context, trace_of
 from econeura_daemon.api.hot import reply_once, to_quart
 from econeura_daemon.api.idempotency import Deed, Key
 from econeura_daemon.api.parameters import EMAIL_STATUS, MESSAGE_ID, ORGANIZATION_ID
-from econeura_daemon.api.problems import problem_of, problem_reply
+from econeura_daemon.api.problems import RETRY_SOON, problem_of, problem_reply
 from econeura_daemon.api.queries import CURSOR, LIMIT
 from econeura_daemon.api.replies import reply, reply_page
 from econeura_daemon.api.routing import Answered, Routes, current_query
@@ -29,7 +29,7 @@ from econeura_daemon.api.schemas import (
     ref,
 )
 from econeura_daemon.api.services import services
-from econeura_daemon.client import MeshError
+from econeura_daemon.core.errors import EconeuraError
 from econeura_daemon.core.jsons import dumps
 from econeura_daemon.registry import Query
 from econeura_daemon.registry.model import Status
@@ -39,11 +39,9 @@ from econeura_daemon.workers import (
     Asked,
     ManageCron,
     Managed,
-    NoTurnError,
     Priority,
     Processed,
     ProcessEmail,
-    WorkersFailedError,
 )
 
 routes = Routes("Workers")
@@ -84,8 +82,8 @@ _MANAGED: Deed[Managed] = Deed(
 async def process_email() -> Response:
     """Have workers process an e-mail.
 
-    The problem of one that failed bears its `messageId`. What is under way when its client leaves is not recorded;
-    under the same `Idempotency-Key` it may be asked for again, and workers do it once.
+    The problem of one that failed bears its `messageId`. Of one whose client leaves before the answer it is recorded
+    that nobody knows; under the same `Idempotency-Key` it may be asked for again, and workers do it once.
     """
     command = await read_body(ProcessEmail)
     key = await idempotency_key()
@@ -258,17 +256,23 @@ def asked_by(organization_id: str) -> Asked:
 
 
 def key_towards_workers(key: Key | None) -> str | None:
-    """Return the key under which workers are asked: the caller's own, told apart from other callers' and routes'."""
+    """Return the key under which workers are asked: the caller's own, told apart from other callers' and routes'.
+
+    And from the same one with another body, which is free to be used after a failure: workers may have done the first.
+    """
     if key is None:
         return None
-    return hashlib.sha256(f"{key.scope}\n{key.text}".encode()).hexdigest()[:40]
+    told_apart = b"\n".join((key.scope.encode(), key.text.encode(), key.body_hash))
+    return hashlib.sha256(told_apart).hexdigest()[:40]
 
 
 async def or_problem(about: dict[str, str], act: Callable[[], Awaitable[Any]]) -> Response:
     """Answer with what ``act`` comes to, or with its problem, which tells what it is ``about``."""
     try:
         return to_quart(reply_once(await act()))
-    except (MeshError, NoTurnError, WorkersFailedError) as error:
+    except EconeuraError as error:
         found = problem_of(error)
-        assert found is not None, "those are in its table"
-        return problem_reply(attrs.evolve(found, more=about))
+        if found is None:
+            raise
+        again = RETRY_SOON if found.status == 503 else ()
+        return problem_reply(attrs.evolve(found, more=about, headers=found.headers or again))

@@ -21,7 +21,8 @@ def insert(connection: Connection, emails: Sequence[Email]) -> None:
             "priority": one.priority.value,
             "status": one.status.value,
             "result": None if one.result is None else dumps(one.result).decode(),
-            "error": one.error,
+            # Of what workers say; PostgreSQL has no NUL in texts.
+            "error": None if one.error is None else one.error.replace("\0", "\ufffd"),
             "service_id": one.service_id,
             "response_time": one.response_time,
             "job_id": one.job_id,
