@@ -1,6 +1,7 @@
 """The composition root: one ladder of `async with open_…()`, opened top to bottom, left bottom to top.
 
-    state directory → store → events → webhooks dispatcher → registry → client → prober → ticker → watchdog → http
+    state directory → store → events → webhooks dispatcher → registry → client → prober → ticker → workers → watchdog
+    → http
 
 The ladder is the order of joining. What one feature needs of another (`events.FanOut`, the dispatcher's
 `Observer`) meets here and nowhere else.

@@ -48,7 +48,10 @@ async def read_health() -> Response:
         "service": SERVICE,
         "version": VERSION,
         "uptime": round(trio.current_time() - services().started, 3),
-        "features": [*FEATURES, *(["discovery", "mesh"] if services().discovery is not None else [])],
+        "features": [
+            *FEATURES,
+            *(["discovery", "mesh", "workers"] if services().discovery is not None else []),
+        ],
         "components": {
             name: {"status": component.status, "detail": component.detail}
             for name, component in components.items()
