@@ -26,7 +26,7 @@ from econeura_daemon.core.errors import (
 from econeura_daemon.core.phrases import shortened
 from econeura_daemon.server import Problem, document
 from econeura_daemon.webhooks import MissingHeadersError, NoSecretError, SignatureError
-from econeura_daemon.workers import NoTurnError, WorkersFailedError
+from econeura_daemon.workers import NoTurnError, WorkersBusyError, WorkersFailedError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -58,6 +58,7 @@ ANSWERS: Mapping[type[Exception], _Answer] = {
     NoSecretError: _Answer("no-webhook-secret"),
     SignatureError: _Answer("invalid-signature", headers=_SIGN),
     NoTurnError: _Answer("concurrency-limit", headers=RETRY_SOON),
+    WorkersBusyError: _Answer("workers-busy", headers=RETRY_SOON),
     WorkersFailedError: _Answer("workers-failed"),
     StoreBusyError: _Answer(
         "overloaded", "More is waiting to be stored than the daemon takes on; nothing was stored", RETRY_SOON

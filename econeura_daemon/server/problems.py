@@ -46,6 +46,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "workers-failed": (502, "Workers failed"),
     "no-healthy-instance": (503, "No healthy instance"),
     "circuit-open": (503, "Circuit open"),
+    "workers-busy": (503, "Workers busy"),
     "concurrency-limit": (503, "Concurrency limit"),
     "upstream-timeout": (504, "Upstream timeout"),
     "store-full": (507, "Insufficient storage"),

@@ -1,7 +1,7 @@
 """The integration with workers services: e-mail processing, its bulk jobs, and cron management through the mesh."""
 
 from econeura_daemon.workers.bulks import BulkDone
-from econeura_daemon.workers.calling import Asked, WorkersFailedError
+from econeura_daemon.workers.calling import Asked, WorkersBusyError, WorkersFailedError
 from econeura_daemon.workers.commands import ManageCron, ProcessBulk, ProcessEmail
 from econeura_daemon.workers.crons import Managed
 from econeura_daemon.workers.emails import Processed
@@ -24,6 +24,7 @@ __all__ = [
     "ProcessEmail",
     "Processed",
     "Workers",
+    "WorkersBusyError",
     "WorkersFailedError",
     "open_workers",
 ]

@@ -25,8 +25,6 @@ MAX_REASON = 500
 class WorkersFailedError(EconeuraError):
     """A worker answered, but did not do it."""
 
-    slug = "workers-failed"
-
     def __init__(self, detail: str, *, service_id: str | None, status: int | None = None) -> None:
         super().__init__(detail)
         self.service_id = service_id

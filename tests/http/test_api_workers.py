@@ -136,6 +136,20 @@ async def test_an_answer_that_is_none_is_a_502_that_says_whose(world, workers, k
     assert email["error"] == problem["detail"].replace("\0", "\ufffd")
 
 
+@pytest.mark.parametrize("status", [409, 429, 503])
+async def test_a_worker_that_could_do_it_at_another_time_is_a_503_that_says_so(world, workers, status):
+    async def answer(_asked):
+        return status, {"title": "Busy", "detail": "come again"}
+
+    workers.answer = answer
+    got = await world.post(PROCESS, EMAIL)
+    assert (got.status_code, got.json()["type"]) == (503, "/problems/workers-busy")
+    assert got.headers["Retry-After"] == "1"
+    assert got.json()["detail"] == f"w-1 answered {status}: come again"
+    assert got.json()["messageId"] == "<a@example.org>"
+    assert await recorded(world) == (["failed"], [])
+
+
 async def test_what_a_worker_says_of_its_refusal_is_passed_on(world, workers):
     async def answer(_asked):
         return GARBAGE["unknown e-mail"]

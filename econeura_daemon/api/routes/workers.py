@@ -53,6 +53,7 @@ _UPSTREAM = (
     "no-healthy-instance",
     "circuit-open",
     "concurrency-limit",
+    "workers-busy",
     "upstream-timeout",
 )
 WRITE_PROBLEMS = (*_UPSTREAM, "store-full", "store-unavailable", "outcome-unknown")
