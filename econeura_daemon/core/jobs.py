@@ -83,6 +83,22 @@ class Task(enum.StrEnum):
     ANALYTICS_ROLLUP = "analytics_rollup"
 
 
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?=[/?]|$)", re.IGNORECASE)
+
+
+def _check_path(_instance: object, _field: object, value: str) -> None:
+    """Refuse what services would not read as it is written: it goes out as it is."""
+    if "#" in value:
+        raise ValueError("a fragment (#) is not sent (RFC 9110 7.1); write %23 for the character")
+    if _DOTS.search(value.partition("?")[0]):
+        raise ValueError("expected no '.' or '..' as a segment: write the path that it comes to")
+
+
+def _check_method(_instance: object, _field: object, value: str) -> None:
+    if value == "CONNECT":
+        raise ValueError("CONNECT opens a tunnel, and no job can use one")
+
+
 def _check_json(_instance: object, _field: object, value: Any) -> None:
     try:
         written = dumps(value)
@@ -131,12 +147,20 @@ class ActionBody:
     kind: ActionKind
     service: str | None = attrs.field(default=None, validator=optional(check_type))
     method: str | None = attrs.field(
-        default=None, validator=optional(matching(r"[A-Z]{1,16}", "a method in capitals, such as POST"))
+        default=None,
+        validator=optional(
+            _both(matching(r"[A-Z]{1,16}", "a method in capitals, such as POST"), _check_method)
+        ),
     )
     path: str | None = attrs.field(
         default=None,
         validator=optional(
-            matching(r"/[\x21-\x7e]{0,2047}", "a path that begins with / and has no blanks, percent-encoded")
+            _both(
+                matching(
+                    r"/[\x21-\x7e]{0,2047}", "a path that begins with / and has no blanks, percent-encoded"
+                ),
+                _check_path,
+            )
         ),
     )
     body: Any = attrs.field(default=None, validator=_check_json)

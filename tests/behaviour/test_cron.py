@@ -12,6 +12,7 @@ import trio
 
 from econeura_daemon.core.clock import format_ms, to_ms
 from econeura_daemon.core.errors import StoreUnavailableError
+from econeura_daemon.core.jsons import loads
 from econeura_daemon.cron.model import Outcome, RunStatus
 from tests.support.clocks import START, TrioClock
 from tests.support.cron_rig import DEFAULTS, EVENT, GOOD, REQUEST, open_rig
@@ -241,6 +242,60 @@ async def test_a_job_may_be_run_now_also_while_it_is_disabled(store, clock, auto
         (run,) = await rig.runs(job_id)
         assert (run.status, run.trigger.value) == (RunStatus.SUCCEEDED, "manual")
         assert keys == [f"cron:{job_id}:{run.id}"]
+
+
+async def test_a_run_that_somebody_asked_for_waits_for_the_one_under_way_and_is_not_skipped(
+    store, clock, autojump_clock
+):
+    began = []
+
+    async def call(_action, _key, _timeout):
+        began.append(trio.current_time())
+        await trio.sleep(90)
+        return GOOD
+
+    async with open_rig(store, clock, call) as rig:
+        job_id = await rig.add("* * * * *")
+        await trio.sleep(61)
+        for _ in range(2):
+            await rig.cron.jobs.run(job_id)
+        await trio.sleep(300)
+        runs = await rig.runs(job_id)
+        manual = [run for run in runs if run.trigger.value == "manual"]
+        assert [run.status for run in manual] == [RunStatus.SUCCEEDED] * 2
+        assert [run.status for run in runs].count(RunStatus.SKIPPED) >= 3, "ticks are"
+        assert min(b - a for a, b in itertools.pairwise(began)) >= 90, "and no two are under way at once"
+
+
+async def test_each_run_that_came_to_its_end_has_one_event_whatever_became_of_it(
+    store, clock, autojump_clock
+):
+    async def call(action, _key, timeout):
+        if action.path == "/late":
+            await trio.sleep(timeout + 1)
+        await trio.sleep(70 if action.path == "/slow" else 0)
+        return GOOD if action.path != "/bad" else Outcome(status=RunStatus.FAILED, error="no")
+
+    async with open_rig(store, clock, call) as rig:
+        for path in ("/good", "/bad", "/slow", "/late"):
+            await rig.add("* * * * *", {**REQUEST, "path": path}, timeoutMs=80_000)
+        await rig.add("* * * * *", EVENT)
+        await rig.add("* * * * *", misfire="skip")
+        await trio.sleep(600)
+        clock.step(timedelta(minutes=5))  # ticks are missed
+        await trio.sleep(625)
+        jobs = [job.id for job in await rig.cron.jobs.page(None, 100)]
+        runs = [run for job_id in jobs for run in await rig.runs(job_id) if run.finished_at]
+        told = [
+            (loads(event.body)["data"]["runId"], event.type)
+            for event in await rig.log.page(type="cron.*", limit=100_000)
+        ]
+        assert len(told) == len({run_id for run_id, _ in told}) > 60
+        types = {"succeeded": "succeeded", "failed": "failed", "timed_out": "failed", "missed": "missed"}
+        assert dict(told) == {
+            run.id: f"cron.run_{types[run.status]}" for run in runs if run.status != RunStatus.SKIPPED
+        }
+        assert {run.status.value for run in runs} == {*types, "skipped"}
 
 
 async def test_jitter_is_the_same_at_every_tick_and_spreads_the_jobs(store, clock, autojump_clock):

@@ -83,12 +83,22 @@ async def test_what_is_wrong_with_a_job_is_told_field_by_field_and_nothing_is_st
         ({"kind": "event", "type": "a", "task": "backup"}, "$.action.task"),
         ({"kind": "maintenance"}, "$.action.task"),
         ({"kind": "maintenance", "task": "party"}, "$.action.task"),
+        ({**REQUEST, "path": "/a/../../b"}, "$.action.path"),
+        ({**REQUEST, "path": "/a/%2E"}, "$.action.path"),
+        ({**REQUEST, "path": "/a#b"}, "$.action.path"),
+        ({**REQUEST, "method": "CONNECT"}, "$.action.method"),
         ({**REQUEST, "headers": {"Host": "x"}}, "$.action.headers['Host']"),
         ({**REQUEST, "headers": {"X": "a\nb"}}, "$.action.headers['X']"),
     ],
 )
 async def test_an_action_has_the_keys_of_its_kind(world, action, path):
     assert list(flaws(await world.post(JOBS, {**JOB, "action": action}))) == [path]
+
+
+async def test_paths_and_methods_go_out_as_they_are_written(world):
+    for action in ({"path": "/.well-known/x..y/...?a=/../b"}, {"method": "PURGE"}, {"method": "GET"}):
+        answer = await world.post(JOBS, {**JOB, "action": {**REQUEST, **action}})
+        assert answer.json()["data"]["action"] == {**REQUEST, **action}
 
 
 async def test_a_schedule_that_never_comes_is_refused(world):
