@@ -5,7 +5,8 @@ Whether a schedule can be read is `cron`'s to say (`cron.commands`).
 
 import enum
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -13,7 +14,10 @@ from econeura_daemon.core.errors import Flaw, InvalidInputError
 from econeura_daemon.core.instances import check_type
 from econeura_daemon.core.jsons import MAX_DEPTH, dumps, loads
 from econeura_daemon.core.phrases import described, did_you_mean, one_of
+from econeura_daemon.core.structuring import key_of
 from econeura_daemon.core.validators import Validator, between, length, matching, optional
+
+_Body = TypeVar("_Body")
 
 SECOND_MS = 1000
 HOUR_MS = 3600 * SECOND_MS
@@ -260,3 +264,40 @@ class JobBody:
             "dstFold": self.dst_fold.value,
             "pauseAfterFailures": self.pause_after_failures,
         }
+
+    @classmethod
+    def stored(cls, raw: dict[str, Any]) -> "JobBody":
+        """Return what `to_json` wrote, unchecked.
+
+        It was checked when it came in; rules that became stricter since must not take a job away from those who run
+        it, and jobs are read at every tick.
+        """
+        action = raw["action"]
+        said = {
+            "action": _unchecked(ActionBody, {**action, "kind": ActionKind(action["kind"])}),
+            **{name: kind(raw[key]) for key, name, kind in _CHOICES if key in raw},
+        }
+        return _unchecked(JobBody, {name: raw[key] for key, name in _KEYS if key in raw} | said)
+
+
+_KEYS = [(key_of(field.name), field.name) for field in attrs.fields(JobBody)]
+_CHOICES = (
+    ("overlap", "overlap", Overlap),
+    ("misfire", "misfire", Misfire),
+    ("dstGap", "dst_gap", DstGap),
+    ("dstFold", "dst_fold", DstFold),
+)
+
+
+_SLOTS: dict[type, list[tuple[str, Any, Any]]] = {
+    cls: [(field.name, vars(cls)[field.name].__set__, field.default) for field in attrs.fields(cls)]
+    for cls in (ActionBody, JobBody)
+}
+"""Of each field its name, what writes it, and its default."""
+
+
+def _unchecked(cls: type[_Body], values: Mapping[str, Any]) -> _Body:
+    made = cls.__new__(cls)
+    for name, write, default in _SLOTS[cls]:
+        write(made, values.get(name, default))
+    return made

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from econeura_daemon.core.jobs import JobBody
 from econeura_daemon.core.jsons import dumps, loads
-from econeura_daemon.core.structuring import structure_json
 from econeura_daemon.cron.model import Job, RunStatus
 from econeura_daemon.cron.policies import offset_ms
 from econeura_daemon.storage import Connection, tables
@@ -119,7 +118,7 @@ def stats(connection: Connection) -> dict[str, Any]:
 @lru_cache(maxsize=8192)
 def body_of(definition: str) -> JobBody:
     """Return what is stored of a job's definition; many jobs fall due again and again."""
-    return structure_json(loads(definition.encode()), JobBody)
+    return JobBody.stored(loads(definition.encode()))
 
 
 def from_row(row: Sequence[Any]) -> Job:
