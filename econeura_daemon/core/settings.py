@@ -244,7 +244,7 @@ class WorkersSettings:
     max_wait_ms: int = attrs.field(default=10 * SECOND, validator=between(1, HOUR))
     """How long one of them waits for its turn at most."""
     job_patience_ms: int = attrs.field(default=HOUR, validator=between(0, 30 * DAY))
-    """How long a part of a bulk job waits for workers while none is there, or none has time."""
+    """How long a bulk job waits for workers while none is there, or none has time, before what is left of it fails."""
 
 
 def _check_mesh(_instance: object, _field: object, value: dict[str, MeshSettings]) -> None:

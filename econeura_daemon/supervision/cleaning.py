@@ -13,7 +13,7 @@ from econeura_daemon.storage import Store
 from econeura_daemon.storage.idempotency import forget_old as forget_answers
 from econeura_daemon.storage.sweeping import BATCH, sweep_oldest
 from econeura_daemon.webhooks import retention
-from econeura_daemon.workers.store import emails
+from econeura_daemon.workers.store import bulk_jobs, emails
 
 
 def own_jobs(settings: CronSettings) -> list[CronJobSettings]:
@@ -41,6 +41,11 @@ async def forget_old(settings: Settings, store: Store, events: EventLog, cron: C
         # Deliveries before their events, which are needed as long as they are.
         "deliveries": await retention.forget_deliveries(store, now - kept.events_ms),
         "events": await events.forget(now - kept.events_ms, now),
+        # Bulk jobs, one at a time with its up to 10,000 items, before the e-mails that are their results.
+        "bulk jobs": await sweep_oldest(
+            store,
+            partial(bulk_jobs.forget, before=first_id("blk", from_ms(now - kept.emails_ms)), most=1),
+        ),
         "e-mails": await sweep_oldest(
             store,
             partial(emails.forget, before=first_id("eml", from_ms(now - kept.emails_ms)), most=BATCH),

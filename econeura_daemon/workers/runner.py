@@ -1,8 +1,8 @@
 """Bulk jobs under way: claimed, worked off chunk by chunk, recorded; given back by a drain, found again after a kill.
 
 A chunk that could not be asked for, because no worker was there or had time, is asked for again, at growing
-intervals: the job waits for workers for as long as its patience lasts. One that failed in another way is asked for a
-few times, and then failed for itself.
+intervals: the job waits for workers for as long as its patience lasts, which begins anew with every answer. One that
+failed in another way is asked for a few times, and then failed for itself.
 """
 
 import logging
@@ -13,7 +13,7 @@ from random import Random
 import attrs
 import trio
 
-from econeura_daemon.client import MeshError
+from econeura_daemon.client import MeshError, UpstreamUnreachableError
 from econeura_daemon.core.errors import StoreError
 from econeura_daemon.storage import Connection, Store
 from econeura_daemon.storage.holding import (
@@ -29,12 +29,16 @@ from econeura_daemon.workers.chunks import Item, failed
 from econeura_daemon.workers.model import BulkJob, Email
 from econeura_daemon.workers.recording import Recorder
 from econeura_daemon.workers.store import bulk_jobs as sql
+from econeura_daemon.workers.waiting import NoTurnError
 
 TOPIC = "bulk_jobs"
 """Announced when a job was begun or is to be canceled."""
 PROGRESS = "email.bulk_progress"
 
-JOBS_AT_ONCE = 8
+JOBS_AT_ONCE = 32
+JOBS_OF_ONE = 2
+"""Of one organization: so none keeps others waiting with the jobs that it begins, and each goes on while one of its
+chunks takes long."""
 CHUNKS_AT_ONCE = 4
 """Of one job."""
 ATTEMPTS = 3
@@ -71,9 +75,11 @@ class _Running:
     """A job that is worked on here."""
 
     job: BulkJob
+    answered_at: float = attrs.field(factory=trio.current_time)
+    """When a worker last answered for it, or it was begun here."""
     told_at: float = 0.0
-    is_over: bool = False
-    """Canceled, or its claim is lost: nothing more of it begins."""
+    over: trio.Event = attrs.field(factory=trio.Event)
+    """Canceled, or its claim is lost, or the daemon stops: nothing more of it begins."""
 
 
 class Runner:
@@ -91,7 +97,7 @@ class Runner:
         progress: Callable[[BulkJob], object],
         nursery: trio.Nursery,
     ) -> None:
-        """``patience``: for how many seconds a chunk waits for workers; ``progress`` is told of jobs as they go on."""
+        """``patience``: for how many seconds a job waits for workers; ``progress`` is told of jobs as they go on."""
         self._store = store
         self._bulks = bulks
         self._recorder = recorder
@@ -115,6 +121,8 @@ class Runner:
         """Begin nothing more; chunks under way go on, and are recorded."""
         self._stopping.set()
         self._wake.set()
+        for running in self._under_way.values():
+            running.over.set()
 
     async def claim_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim jobs that wait, for ever."""
@@ -134,13 +142,15 @@ class Runner:
         await trio.sleep_forever()
 
     def _claim(self, connection: Connection, most: int) -> None:
-        claimed = sql.claim(connection, self._claimant, self._recorder.now, most)
+        claimed = sql.claim(connection, self._claimant, self._recorder.now, most=most, of_one=JOBS_OF_ONE)
         if claimed:
             connection.after_commit(partial(self._begin, claimed))
 
     def _begin(self, jobs: Sequence[BulkJob]) -> None:
         for job in jobs:
             running = self._under_way[job.id] = _Running(job)
+            if job.is_canceled or self._stopping.is_set():
+                running.over.set()
             self._nursery.start_soon(self._run, running, name=f"bulk {job.id}")
 
     async def changes_loop(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -183,7 +193,7 @@ class Runner:
         for running in list(self._under_way.values()):
             found = await self._store.read(partial(sql.get, job_id=running.job.id))
             if found is None or found.is_canceled:
-                running.is_over = True
+                running.over.set()
 
     # One job.
 
@@ -206,11 +216,10 @@ class Runner:
         job = running.job
         open_chunks = await self._store.read(partial(sql.open_chunks, job_id=job.id))
         limit = trio.Semaphore(CHUNKS_AT_ONCE)
-        running.is_over = running.is_over or job.is_canceled
         async with trio.open_nursery() as nursery:
             for number, message_ids in open_chunks:
                 await limit.acquire()
-                if running.is_over or self._stopping.is_set():
+                if running.over.is_set():
                     break
                 nursery.start_soon(self._chunk, running, limit, number, message_ids)
         return running.job.finished_at is not None
@@ -237,22 +246,24 @@ class Runner:
         """Return what became of a chunk; None if the job ends or the daemon stops before it was asked for."""
         asked = Asked(organization_id=chunk.organization_id, request_id=chunk.key)
         begun, attempts, pause = trio.current_time(), 0, FIRST_PAUSE
+        cause: MeshError | NoTurnError | WorkersFailedError
         while True:
             try:
-                return await self._bulks.ask(chunk, asked)
-            except (*UNAVAILABLE, WorkersBusyError) as error:
-                is_over = trio.current_time() - begun >= self._patience()
-                cause: Exception = error
+                items = await self._bulks.ask(chunk, asked)
+            except (*UNAVAILABLE, UpstreamUnreachableError, WorkersBusyError) as error:
+                cause, is_over = error, trio.current_time() >= running.answered_at + self._patience()
             except (MeshError, WorkersFailedError) as error:
                 attempts += 1
-                is_over = attempts >= ATTEMPTS or type(error) is WorkersFailedError
-                cause = error
+                cause, is_over = error, attempts >= ATTEMPTS or type(error) is WorkersFailedError
+            else:
+                running.answered_at = trio.current_time()
+                return items
             if is_over:
                 took = round((trio.current_time() - begun) * 1000)
                 return failed(chunk.message_ids, str(cause), getattr(cause, "service_id", None), took)
             with trio.move_on_after(pause * self._rng.uniform(0.5, 1.0)):
-                await self._stopping.wait()
-            if running.is_over or self._stopping.is_set():
+                await running.over.wait()
+            if running.over.is_set():
                 return None
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -274,10 +285,11 @@ class Runner:
                 break
         if job is None:
             _log.warning("another daemon has taken a bulk job over", extra={"job_id": running.job.id})
-            running.is_over = True
+            running.over.set()
             return
         running.job = job
-        running.is_over = running.is_over or job.is_canceled
+        if job.is_canceled:
+            running.over.set()
         now = trio.current_time()
         if job.finished_at is not None or now >= running.told_at + PROGRESS_EVERY:
             running.told_at = now

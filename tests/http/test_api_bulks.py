@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from econeura_daemon.core.settings import MeshSettings, Settings
+from econeura_daemon.core.settings import MeshSettings, Settings, WorkersSettings
 from econeura_daemon.workers import runner
 from tests.support.api_world import open_stored_world
 from tests.support.scripted_workers import RESULT, bulk_item, ok, open_workers_service, register, well
@@ -241,13 +241,49 @@ async def test_a_job_waits_for_workers_and_loses_nothing(world):
 
 
 async def test_a_job_gives_workers_up_when_its_patience_ends(tmp_path):
-    from econeura_daemon.core.settings import WorkersSettings
-
     settings = Settings(mesh={"workers": QUICK}, workers=WorkersSettings(job_patience_ms=50))
     async with open_stored_world(tmp_path, settings=settings) as world:
         job = await ended(world, await begin(world, asked(60)))
         assert (job["status"], job["failed"]) == ("failed", 60)
         assert job["results"]["items"][0]["error"] == "No instance of 'workers' is registered"
+
+
+async def test_what_is_left_of_a_job_is_given_up_at_once_when_its_patience_ended(tmp_path):
+    settings = Settings(mesh={"workers": QUICK}, workers=WorkersSettings(job_patience_ms=300))
+    async with open_stored_world(tmp_path, settings=settings) as world:
+        job_id = await begin(world, asked(1000))
+        await ended(world, job_id)
+        results = await all_results(world, job_id)
+    assert results[0]["responseTime"] >= 300
+    assert results[-1]["responseTime"] < 300, "its chunk did not begin to wait anew"
+
+
+async def test_a_worker_that_cannot_be_reached_is_waited_for_too(world, monkeypatch):
+    monkeypatch.setattr(runner, "ATTEMPTS", 1)
+    async with open_workers_service() as gone:
+        pass
+    await register(world, gone)
+    job_id = await begin(world, asked(60))
+    await until(lambda: shown_calls(world), 5)
+    async with open_workers_service() as workers:
+        await register(world, workers, "w-2")
+        job = await ended(world, job_id)
+    assert (job["status"], job["successful"]) == ("succeeded", 60)
+
+
+async def shown_calls(world):
+    """Tell whether a call came to its end."""
+    return (await world.client.get("/v1/mesh/calls")).json()["data"]["items"]
+
+
+async def test_a_job_that_waits_for_workers_is_canceled_at_once(world, monkeypatch):
+    monkeypatch.setattr(runner, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(runner, "LONGEST_PAUSE", 60.0)
+    job_id = await begin(world, asked(60))
+    await _until(lambda: len(world.services.workers.runner) == 1)
+    await wait_all_tasks_blocked(0.1)
+    await world.client.delete(f"{JOBS}/{job_id}")
+    assert (await ended(world, job_id))["status"] == "canceled"
 
 
 async def test_a_busy_worker_is_asked_again_under_the_same_key_and_one_that_refuses_is_not(world, workers):

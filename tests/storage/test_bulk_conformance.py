@@ -15,9 +15,13 @@ def claimant(store, daemon="dmn_1", run="run_1", lease_ms=60_000):
     return Claimant(daemon, run, None if store.statistics().backend == "sqlite" else lease_ms)
 
 
-def job(number=1):
+def job(number=1, organization="acme"):
     return BulkJob(
-        id=f"blk_{number}", organization_id="acme", priority=Priority.LOW, total=len(IDS), created_at=number
+        id=f"blk_{number}",
+        organization_id=organization,
+        priority=Priority.LOW,
+        total=len(IDS),
+        created_at=number,
     )
 
 
@@ -48,8 +52,11 @@ async def store(database):
         yield opened
 
 
-async def claim(store, me, most=9):
-    return [one.id for one in await store.transact(partial(sql.claim, claimant=me, now=5, most=most))]
+async def claim(store, me, most=9, of_one=9):
+    return [
+        one.id
+        for one in await store.transact(partial(sql.claim, claimant=me, now=5, most=most, of_one=of_one))
+    ]
 
 
 async def test_a_job_is_claimed_once_the_oldest_first(store):
@@ -59,6 +66,20 @@ async def test_a_job_is_claimed_once_the_oldest_first(store):
     assert await claim(store, me) == []
     found = await store.read(partial(sql.get, job_id="blk_1"))
     assert (found.status, found.started_at) == (JobStatus.RUNNING, 5)
+
+
+async def test_organizations_take_turns_and_none_has_more_than_its_share(store):
+    me, other = claimant(store), claimant(store, "dmn_2")
+    for number, organization in ((3, "acme"), (4, "zeta"), (5, "zeta"), (6, "beta")):
+        added = partial(sql.insert, job=job(number, organization), message_ids=IDS[:1])
+        await store.transact(added)
+    assert await claim(store, me, most=3, of_one=2) == ["blk_1", "blk_4", "blk_6"]
+    assert await claim(store, me, of_one=2) == ["blk_2", "blk_5"]
+    assert await claim(store, me, of_one=2) == [], "two of acme's are under way"
+    assert await claim(store, other, of_one=2) == ["blk_3"], "here, not everywhere"
+    await store.transact(partial(sql.give_back, job_ids=["blk_3"], claimant=other))
+    await store.transact(lambda connection: sql.finish(connection, job(1), 9))
+    assert await claim(store, me, of_one=2) == ["blk_3"]
 
 
 async def test_a_chunk_is_recorded_whole_and_only_while_the_claim_holds(store):

@@ -210,7 +210,11 @@ COLD = {
         {"job_id": "j"},
         "bulk_items USING PRIMARY KEY (job_id=?)",
     ),
-    "claim a bulk job": (bulk_jobs.claim, {"claimant": ME, "now": 0, "most": 9}, "bulk_jobs_waiting"),
+    "claim a bulk job": (
+        bulk_jobs.claim,
+        {"claimant": ME, "now": 0, "most": 9, "of_one": 2},
+        "bulk_jobs_waiting",
+    ),
     "bulk jobs of this daemon": (bulk_jobs.claimed_by, {"claimant": ME}, "bulk_jobs_claimed"),
     "bulk jobs of dead daemons": (bulk_jobs.recover, {"claimant": ME}, "bulk_jobs_claimed"),
     "cron forget": (cron_runs.forget, {"before": "r", "most": 9}, "PRIMARY KEY (id<?)"),

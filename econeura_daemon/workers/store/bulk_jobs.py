@@ -96,15 +96,38 @@ def open_chunks(connection: Connection, job_id: str) -> list[tuple[int, tuple[st
     return [(number, tuple(ids)) for number, ids in found.items()]
 
 
-def claim(connection: Connection, claimant: Claimant, now: int, most: int) -> list[BulkJob]:
-    """Claim up to ``most`` jobs that wait, the oldest first, and return them."""
-    waiting = skip_locked(
-        sa.select(_jobs.c.id)
+def claim(connection: Connection, claimant: Claimant, now: int, *, most: int, of_one: int) -> list[BulkJob]:
+    """Claim up to ``most`` jobs that wait, and return them.
+
+    Organizations take turns, each with its oldest; of one, this daemon works on ``of_one`` at once.
+    """
+    held = (
+        sa.select(_jobs.c.organization_id, sa.func.count().label("number"))
+        .where(_jobs.c.claimed_by.is_not(None), _jobs.c.claimed_by == claimant.mark)
+        .group_by(_jobs.c.organization_id)
+        .subquery()
+    )
+    in_line = (
+        sa.select(
+            _jobs.c.id,
+            _jobs.c.organization_id,
+            sa.func.row_number()
+            .over(partition_by=_jobs.c.organization_id, order_by=(_jobs.c.start_after, _jobs.c.id))
+            .label("place"),
+        )
         .where(_jobs.c.start_after.is_not(None))
-        .order_by(_jobs.c.start_after)
+        .subquery()
+    )
+    turn = in_line.c.place + sa.func.coalesce(held.c.number, 0)
+    chosen = (
+        sa.select(in_line.c.id)
+        .join_from(in_line, held, held.c.organization_id == in_line.c.organization_id, isouter=True)
+        .where(turn <= of_one)
+        .order_by(turn, in_line.c.id)
         .limit(most)
     )
-    ids = list(connection.execute(waiting).scalars())
+    free = skip_locked(sa.select(_jobs.c.id).where(_jobs.c.start_after.is_not(None), _jobs.c.id.in_(chosen)))
+    ids = list(connection.execute(free).scalars())
     if not ids:
         return []
     lease = None if claimant.lease_ms is None else now_ms() + claimant.lease_ms
