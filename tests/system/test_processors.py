@@ -103,9 +103,9 @@ async def test_a_process_that_hangs_or_dies_costs_one_mail_and_is_replaced():
 
 async def test_a_mail_that_takes_too_long_is_refused():
     with trio.fail_after(60):
-        async with open_processors(time_limit=1.0) as processors:
+        async with open_processors(time_limit=3.0) as processors:
             async with stopped(processors):
-                with pytest.raises(UnprocessableError, match="within 1 s"):
+                with pytest.raises(UnprocessableError, match="within 3 s"):
                     await processors.process(INVOICE)
             assert (await processors.process(MEETING)).category == "meeting"
             assert processors.statistics().timeouts == 1
@@ -147,6 +147,7 @@ async def test_who_still_waits_when_the_block_ends_is_told():
     assert not is_running(pid)
 
 
+@pytest.mark.alone
 async def test_the_loop_goes_on_while_large_mails_are_read():
     body = b"<p>Adjunto la factura de 500 EUR.</p>\n" * 100_000
     large = b"From: a@example.com\nSubject: Factura\nContent-Type: text/html\n\n" + body

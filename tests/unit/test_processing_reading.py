@@ -180,6 +180,23 @@ def test_a_mail_says_what_is_wrong_with_it():
     assert "utf-8 is broken" in read("text/plain; charset=utf-8", "ñ".encode() + b"\xff\xff")[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (
+            "encrypted",
+            ["Content-Type: application/pgp-encrypted\n\nVersion: 1", "Content-Type: text/plain\n\nhQEM"],
+        ),
+        ("mixed", ["Content-Type: application/pkcs7-mime; smime-type=enveloped-data\n\nMIAG"]),
+    ],
+)
+def test_an_encrypted_mail_has_no_text_and_says_why(kind, parts):
+    readable, defects = read(*multipart(kind, *parts))
+    assert readable.text == ""
+    assert len(defects) == 1
+    assert "encrypted" in defects[0]
+
+
 def test_parts_are_bounded_in_number_and_in_depth():
     kind, body = multipart("mixed", *[PLAIN] * 10_000)
     started = time.process_time()

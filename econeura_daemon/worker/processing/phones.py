@@ -14,20 +14,27 @@ def find_phones(text: str, regions: Sequence[str]) -> list[tuple[int, int, str]]
     Not the library's own matcher: it tries every beginning of every run of digits, and takes a second for a page
     of figures. It is asked about what looks like a number only, and a bounded number of times.
     """
-    import phonenumbers
-
+    known: dict[str, str | None] = {}
     found: list[tuple[int, int, str]] = []
     for match in _candidates(text):
-        for region in (None,) if match[0].startswith("+") else regions:
-            try:
-                number = phonenumbers.parse(match[0], region)
-            except phonenumbers.NumberParseException:
-                continue
-            if phonenumbers.is_valid_number(number):
-                written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-                found.append((match.start(), match.end(), written))
-                break
+        if match[0] not in known:  # it may be in each of a hundred signatures
+            known[match[0]] = _number(match[0], regions)
+        if number := known[match[0]]:
+            found.append((match.start(), match.end(), number))
     return found
+
+
+def _number(written: str, regions: Sequence[str]) -> str | None:
+    import phonenumbers
+
+    for region in (None,) if written.startswith("+") else regions:
+        try:
+            number = phonenumbers.parse(written, region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return None
 
 
 def _candidates(text: str) -> list["re.Match[str]"]:
