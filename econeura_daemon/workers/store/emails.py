@@ -87,3 +87,9 @@ def email_of(row: "sa.Row[tuple[object, ...]]") -> Email:
         job_id=row.job_id,
         recorded_at=row.recorded_at,
     )
+
+
+def between(connection: Connection, after: str, until: str, limit: int) -> list[Email]:
+    """Return up to ``limit`` in the order of their ids, from behind ``after`` on, those before ``until``."""
+    query = sa.select(_emails).where(_emails.c.id > after, _emails.c.id < until)
+    return [email_of(row) for row in connection.execute(query.order_by(_emails.c.id).limit(limit))]

@@ -1,0 +1,1 @@
+"""The six cron jobs of the workers service, and what each of them does."""
