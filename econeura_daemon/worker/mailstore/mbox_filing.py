@@ -66,6 +66,8 @@ class Filing:
 
     def copy(self, entry: Entry, target: Path) -> Filed | None:
         """Copy the mail to ``target``; return None if it is not where it was. Raises OSError."""
+        if Path(entry.place).exists() and not os.access(entry.place, os.W_OK):
+            raise PermissionError(f"{entry.place} may not be written to, so nothing can be taken out of it")
         with self._held() as journal:
             self._settle(journal)
             waiting = self._read(journal)
