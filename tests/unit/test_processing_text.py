@@ -35,6 +35,7 @@ from econeura_daemon.worker.processing.quoting import set_apart
         ("<a href='x'>l</a", "l"),
         ("<o:p>x</o:p>", "x"),
         ("a&#99999999999999999999;b&#xD800;", "a\ufffdb\ufffd"),
+        ("a&#" + "9" * 5000 + ";b", "a\ufffdb"),
         ("<!DOCTYPE html><?xml version='1'?>x", "x"),
         ('"quoted"', '"quoted"'),
         ("<!-- never ends <p>x</p>", "x"),
@@ -56,6 +57,7 @@ def test_links_are_kept_apart():
     "piece",
     [
         "<!--",
+        "<!-- >",
         "<!",
         "<",
         "<a",
