@@ -26,7 +26,7 @@ class Loaded:
     answered: int = 0
     statuses: Counter[bytes] = attrs.field(factory=Counter)
     latencies_ms: list[float] = attrs.field(factory=list)
-    """Open loop only: each from the instant at which the request was due."""
+    """Open loop: each from the instant at which the request was due; closed loop: from when it was sent."""
     unanswered: int = 0
     """Open loop only: still under way when all should have been answered."""
 
@@ -87,6 +87,7 @@ def closed_loop(port: int, requests: Sequence[bytes], seconds: float, connection
     try:
         for descriptor, wire in wires.items():
             epoll.register(descriptor, select.EPOLLIN)
+            wire.due = time.monotonic()
             wire.send(next(order))
         begun = time.monotonic()
         end, under_way, statuses = begun + seconds, connections, loaded.statuses
@@ -98,8 +99,11 @@ def closed_loop(port: int, requests: Sequence[bytes], seconds: float, connection
             for descriptor, _ in ready:
                 wire = wires[descriptor]
                 if wire.is_answered():
+                    now = time.monotonic()
+                    loaded.latencies_ms.append((now - wire.due) * 1e3)
                     statuses[wire.status] += 1
                     if goes_on:
+                        wire.due = now
                         wire.send(next(order))
                     else:
                         under_way -= 1

@@ -2,12 +2,10 @@
 
 import json
 import re
-import shlex
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -17,55 +15,11 @@ from econeura_daemon.server import PROBLEMS
 from econeura_daemon.webhooks import Recorder, open_dispatcher
 from econeura_daemon.webhooks.model import AttemptOutcome
 from tests.support.api_world import BASE_URL, open_world
+from tests.support.documented import assert_like, examples
 from tests.support.inline_store import open_inline_store
 from tests.support.streams import open_stream
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http-api.md"
-_EXAMPLE = re.compile(
-    r"```sh\ncurl (?P<curl>.+?)\n```\n\nAnswer `(?P<status>\d+)`(?::\n\n```(?P<kind>json|text)\n(?P<answer>.*?)```)?",
-    re.DOTALL,
-)
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-@attrs.frozen
-class Example:
-    """One ``curl`` of the document, and what it says is answered."""
-
-    arguments: list[str]
-    status: int
-    kind: str | None
-    answer: str
-
-    def request(self, variables):
-        """Read the few options of curl that the document uses."""
-        method, url, headers, body = None, None, [], None
-        arguments = iter(self.arguments)
-        for argument in arguments:
-            match argument:
-                case "-X":
-                    method = next(arguments)
-                case "-H":
-                    name, _, value = next(arguments).partition(": ")
-                    headers.append((name, value))
-                case "-d":
-                    body = next(arguments)
-                case "-N":
-                    pass
-                case _:
-                    assert not argument.startswith("-"), f"an option this test does not know: {argument}"
-                    url = re.sub(r"\$([A-Z]+)", lambda name: variables[name[1]], argument)
-        return method or ("GET" if body is None else "POST"), url, headers, body
-
-
-def examples():
-    text = DOCUMENT.read_text()
-    found = [
-        Example(shlex.split(match["curl"]), int(match["status"]), match["kind"], match["answer"] or "")
-        for match in _EXAMPLE.finditer(text)
-    ]
-    assert len(found) == text.count("```sh"), "an example of another form"
-    return found
 
 
 @asynccontextmanager
@@ -103,29 +57,6 @@ async def open_delivering_world(store):
             yield world
 
 
-def assert_like(shown, got, path="$"):
-    """Compare an answer with the one that is shown, but for instants and where ``…`` stands."""
-    if isinstance(shown, dict):
-        assert isinstance(got, dict), path
-        assert list(shown) == list(got), f"{path}: {list(shown)} is shown, {list(got)} came"
-        for name, value in shown.items():
-            assert_like(value, got[name], f"{path}.{name}")
-    elif isinstance(shown, list):
-        assert isinstance(got, list), path
-        assert len(shown) == len(got), path
-        for index, value in enumerate(shown):
-            assert_like(value, got[index], f"{path}[{index}]")
-    elif isinstance(shown, str) and _INSTANT.fullmatch(shown):
-        assert _INSTANT.fullmatch(got), path
-    elif isinstance(shown, str) and "…" in shown:
-        pattern = ".*".join(map(re.escape, shown.split("…")))
-        assert re.fullmatch(pattern, got), f"{path}: {shown!r} is shown, {got[:500]!r} came"
-    elif path.endswith(".uptime"):
-        assert got >= 0
-    else:
-        assert (type(shown), shown) == (type(got), got), path
-
-
 def remember(variables, url, data):
     """Note the ids that later examples use."""
     data = data or {}
@@ -149,7 +80,7 @@ async def first_event(world, url):
 async def test_every_example_answers_as_it_is_shown(autojump_clock):
     variables = {"URL": BASE_URL}
     async with open_inline_store() as store, open_delivering_world(store) as world:
-        for example in examples():
+        for example in examples(DOCUMENT.read_text()):
             method, url, headers, body = example.request(variables)
             where = " ".join(example.arguments)
             if "/workers" in url and "X-Webhook-Signature" in where:

@@ -54,6 +54,7 @@ def test_make_alone_lists_every_target(tree):
     listed = {line.split()[1] for line in make(tree).stdout.splitlines()}
     assert {
         "run",
+        "demo",
         "test",
         "check",
         "fmt",
