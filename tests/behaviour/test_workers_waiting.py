@@ -1,10 +1,12 @@
 """Waiting for workers: as many as they take, in turn, so long and no longer; cancelled anywhere, nothing is left."""
 
+from contextlib import suppress
 from itertools import pairwise
 from random import Random
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from econeura_daemon.workers.model import Priority
 from econeura_daemon.workers.waiting import LOOK, NoTurnError, Waiting
@@ -116,6 +118,31 @@ async def test_one_organization_that_floods_keeps_nobody_from_a_place_nor_from_a
     assert [place for place, (who, _) in enumerate(order) if who == "small"] == [2, 4, 6]
     assert len(refused) == 202
     assert (waiting.under_way, len(waiting)) == (0, 0)
+
+
+async def test_who_is_cancelled_and_loses_his_place_in_one_moment_leaves_no_trace(autojump_clock, looking):
+    waiting, _ = await looking(1, max_waiting=2)
+
+    async def flood(scope):
+        with scope, suppress(NoTurnError):
+            await hold(waiting, 0, [], "flood", organization="flood")
+
+    for _ in range(20):  # which of the two comes first is Trio's choice
+        order, scopes = [], [trio.CancelScope(), trio.CancelScope()]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold, waiting, 2, [], "first")
+            await wait_all_tasks_blocked()
+            for scope in scopes:
+                nursery.start_soon(flood, scope)
+                await wait_all_tasks_blocked()
+            nursery.start_soon(hold, waiting, 0, order, "small", Priority.NORMAL, "small")
+            for _ in range(2):  # until it is about to take a place
+                await trio.lowlevel.checkpoint()
+            scopes[1].cancel()
+            await wait_all_tasks_blocked()
+            assert len(waiting) == 2
+        assert order == ["small"]
+        assert (waiting.under_way, len(waiting)) == (0, 0)
 
 
 async def test_under_urgent_calls_without_end_the_low_ones_get_one_turn_of_nine(autojump_clock, looking):

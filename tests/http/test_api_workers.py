@@ -420,6 +420,19 @@ async def test_more_than_workers_take_waits_in_turn_and_beyond_the_bound_is_told
         assert await recorded(world) == (["succeeded"] * 3, ["email.processed"] * 3)
 
 
+async def test_there_is_room_for_as_many_as_those_workers_take_that_may_be_asked(world, workers):
+    room = world.services.workers.calling.room
+    assert room(0) == 20
+    async with open_workers_service() as other:
+        await register(world, other, "w-2")
+        assert room(0) == 40
+        assert (await world.client.put("/v1/services/w-2/drain")).status_code == 200
+        assert room(0) == 20
+    await world.client.delete("/v1/services/w-1")
+    await world.client.delete("/v1/services/w-2")
+    assert room(0) == float("inf")
+
+
 async def test_cron_jobs_of_workers_are_switched_and_asked(world, workers):
     for action, method, path, enabled in (
         ("enable", "POST", "/cron/jobs/daily_reports/enable", True),

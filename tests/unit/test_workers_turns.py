@@ -99,6 +99,13 @@ def test_a_queue_is_as_long_as_the_turns_that_it_takes():
     assert turns.give_way(Priority.NORMAL, "c") == "u7", "the first of a queue never gives way"
 
 
+def test_who_is_the_only_one_of_his_queue_gives_way_to_nobody():
+    turns = Turns()
+    turns.add(Priority.LOW, "a", "only")
+    assert turns.give_way(Priority.URGENT, "b") is None
+    assert turns.next() == "only"
+
+
 def test_the_less_urgent_get_their_turns_however_many_urgent_newcomers_find_all_places_taken():
     turns, gone = Turns(), []
     turns.add(Priority.LOW, "patient", "low")
