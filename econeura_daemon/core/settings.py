@@ -243,6 +243,8 @@ class WorkersSettings:
     """Calls that wait for workers which have as much to do as they take."""
     max_wait_ms: int = attrs.field(default=10 * SECOND, validator=between(1, HOUR))
     """How long one of them waits for its turn at most."""
+    bulk_timeout_ms: int = attrs.field(default=5 * MINUTE, validator=between(1, HOUR))
+    """How long a whole bulk may take whose client waits for its end."""
     job_patience_ms: int = attrs.field(default=HOUR, validator=between(0, 30 * DAY))
     """How long a bulk job waits for workers while none is there, or none has time, before what is left of it fails."""
 

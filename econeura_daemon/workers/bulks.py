@@ -60,7 +60,9 @@ class BulkDone:
 class Bulks:
     """Has bulks processed while their callers wait."""
 
-    def __init__(self, *, calling: Calling, waiting: Waiting, recorder: Recorder) -> None:
+    def __init__(self, *, calling: Calling, waiting: Waiting, recorder: Recorder, timeout: float) -> None:
+        """``timeout``: in seconds, of a whole bulk whose caller waits."""
+        self.timeout = timeout
         self._calling = calling
         self._waiting = waiting
         self._recorder = recorder
@@ -76,10 +78,12 @@ class Bulks:
                 "/emails/process/bulk",
                 asked,
                 body={
-                    "messageIds": distinct(chunk.message_ids),
+                    "messageIds": chunk.message_ids,
                     "organizationId": chunk.organization_id,
                     "priority": chunk.priority.value,
-                    "metadata": chunk.metadata,
+                    **(
+                        {"metadata": chunk.metadata} if chunk.metadata else {}
+                    ),  # older workers know none here
                 },
                 idempotency_key=chunk.key,
             )
@@ -116,13 +120,18 @@ class Bulks:
     ) -> BulkDone:
         """Have a bulk processed and return what became of each, in the order asked.
 
-        Each chunk is recorded when it is done; ``also`` runs in the transaction of the event that tells of all. A
-        caller that leaves stops it. Raises one of `UNAVAILABLE` if nobody could be asked for anything; `StoreError`.
+        Each chunk is recorded when it is done, the last one together with the event that tells of all; ``also`` runs in
+        that transaction. A caller that leaves stops it, and so does its time. Raises one of `UNAVAILABLE`, and records
+        nothing, if nobody could be asked for anything; `StoreError`.
         """
         key = key or self._recorder.new_id("blk")
-        parts = chunks(command.message_ids)
-        done: dict[int, list[Item]] = {}
+        wanted = distinct(command.message_ids)
+        deadline = trio.current_time() + self.timeout
+        found: dict[str, Item] = {}
         refusals: list[Exception] = []
+        late: list[Email] = []
+        """Recorded with the event."""
+        parts = chunks(wanted)
         limit = trio.Semaphore(AT_ONCE)
 
         async def one(number: int, message_ids: tuple[str, ...]) -> None:
@@ -133,19 +142,18 @@ class Bulks:
                 metadata=command.metadata,
                 key=f"{key}:{number}",
             )
-            begun = trio.current_time()
             try:
-                items = await self.ask(chunk, asked)
-            except UNAVAILABLE as error:
-                refusals.append(error)
-                items = failed(message_ids, str(error))
-            except (MeshError, WorkersFailedError) as error:
-                took = round((trio.current_time() - begun) * 1000)
-                items = failed(message_ids, str(error), error.service_id, took)
+                items, refusal = await self._outcomes(chunk, asked, deadline)
             finally:
                 limit.release()
-            done[number] = items
-            await self._recorder.record(self.emails_of(chunk, items))
+            found.update((item.message_id, item) for item in items)
+            emails = self.emails_of(chunk, items)
+            if refusal is not None:
+                refusals.append(refusal)
+            if refusal is not None or len(found) == len(wanted):
+                late.extend(emails)
+            else:
+                await self._recorder.record(emails)
 
         await _each(parts, limit, one)
         if len(refusals) == len(parts):
@@ -153,15 +161,34 @@ class Bulks:
         bulk = BulkDone(
             organization_id=command.organization_id,
             priority=command.priority,
-            items=[item for number, _ in parts for item in done[number]],
+            items=[found[one] for one in command.message_ids],
         )
         await self._recorder.record(
-            [],
+            late,
             [(BULK_PROCESSED, told_of(bulk))],
             None if also is None else lambda connection: also(connection, bulk),
             trace=trace,
         )
         return bulk
+
+    async def _outcomes(
+        self, chunk: Chunk, asked: Asked, deadline: float
+    ) -> tuple[list[Item], Exception | None]:
+        """Return what became of a chunk, and why nobody was asked for it, if so."""
+        begun = trio.current_time()
+
+        def all_failed(error: str, service_id: str | None = None) -> list[Item]:
+            took = round((trio.current_time() - begun) * 1000)
+            return failed(chunk.message_ids, error, service_id, took)
+
+        try:
+            with trio.move_on_at(deadline):
+                return await self.ask(chunk, asked), None
+        except UNAVAILABLE as error:
+            return all_failed(str(error)), error
+        except (MeshError, WorkersFailedError) as error:
+            return all_failed(str(error), error.service_id), None
+        return all_failed(f"The bulk had no end within {round(self.timeout * 1000)} ms"), None
 
 
 async def _each(

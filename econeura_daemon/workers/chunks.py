@@ -49,7 +49,7 @@ def chunks(message_ids: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
 
 
 def distinct(message_ids: Sequence[str]) -> list[str]:
-    """Return each once, in order: who asks twice in a chunk is answered twice, and processed once."""
+    """Return each once, in order: what is asked for twice is processed once."""
     return list(dict.fromkeys(message_ids))
 
 

@@ -7,6 +7,7 @@ import attrs
 
 from econeura_daemon.core.errors import NotFoundError
 from econeura_daemon.storage import Connection, Store
+from econeura_daemon.workers.chunks import distinct
 from econeura_daemon.workers.commands import ProcessBulk
 from econeura_daemon.workers.model import BulkJob
 from econeura_daemon.workers.recording import Recorder
@@ -24,18 +25,19 @@ class BulkJobs:
         self._recorder = recorder
 
     async def begin(self, command: ProcessBulk, also: Also | None = None) -> BulkJob:
-        """Write the job down, whole; ``also`` runs in the same transaction."""
+        """Write the job down, whole, each e-mail once; ``also`` runs in the same transaction."""
+        message_ids = distinct(command.message_ids)
         job = BulkJob(
             id=self._recorder.new_id("blk"),
             organization_id=command.organization_id,
             priority=command.priority,
             metadata=command.metadata,
-            total=len(command.message_ids),
+            total=len(message_ids),
             created_at=self._recorder.now,
         )
 
         def work(connection: Connection) -> BulkJob:
-            sql.insert(connection, job, command.message_ids)
+            sql.insert(connection, job, message_ids)
             if also is not None:
                 also(connection, job)
             connection.announce(TOPIC)

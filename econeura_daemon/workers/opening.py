@@ -52,6 +52,7 @@ class Workers:
         self.calling.service_type = settings.service_type
         self.waiting.max_waiting = settings.max_waiting
         self.waiting.max_wait = settings.max_wait_ms / 1000
+        self.bulks.timeout = settings.bulk_timeout_ms / 1000
 
 
 @asynccontextmanager
@@ -76,7 +77,9 @@ async def open_workers(
     calling = Calling(mesh, settings.service_type)
     waiting = Waiting(calling.room, max_waiting=settings.max_waiting, max_wait=settings.max_wait_ms / 1000)
     recorder = Recorder(store, events, clock, rng, counted)
-    bulks = Bulks(calling=calling, waiting=waiting, recorder=recorder)
+    bulks = Bulks(
+        calling=calling, waiting=waiting, recorder=recorder, timeout=settings.bulk_timeout_ms / 1000
+    )
     in_force = [settings]
 
     def progress(job: BulkJob) -> None:

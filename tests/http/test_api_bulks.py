@@ -162,18 +162,52 @@ async def test_whatever_a_worker_answers_each_has_one_outcome(world, workers, ki
     assert all(one["error"] for one in data["results"] if not one["success"])
 
 
-async def test_who_asks_twice_is_answered_twice_and_workers_are_asked_once(world, workers):
-    body = {**asked(2), "messageIds": ["<a@b>", "<a@b>", "<c@d>"]}
-    data = (await world.post(BULK, body)).json()["data"]
-    assert [one["messageId"] for one in data["results"]] == ["<a@b>", "<a@b>", "<c@d>"]
-    assert data["successful"] == 3
-    assert workers.asked[0].body["messageIds"] == ["<a@b>", "<c@d>"]
+async def test_what_is_asked_for_twice_is_processed_once_and_answered_at_each_place(world, workers):
+    ids = ["<a@b>", *asked(60)["messageIds"], "<a@b>"]
+    data = (await world.post(BULK, {**asked(1), "messageIds": ids})).json()["data"]
+    assert [one["messageId"] for one in data["results"]] == ids
+    assert data["successful"] == 62
+    job_id = await begin(world, {**asked(1), "messageIds": ids})
+    assert (await ended(world, job_id))["total"] == 61
+    wanted = Counter(one for request in workers.asked for one in request.body["messageIds"])
+    assert set(wanted.values()) == {2}, "once by the bulk, once by the job"
+    assert len(await emails(world, messageId="<a@b>")) == 2
+
+
+async def test_workers_are_given_metadata_if_there_is_any(world, workers):
+    await world.post(BULK, asked(1))
+    await world.post(BULK, asked(1, metadata={"a": 1}))
+    first, second = workers.asked
+    assert first.body == {"messageIds": ["<0@example.org>"], "organizationId": "acme", "priority": "normal"}
+    assert second.body["metadata"] == {"a": 1}
+
+
+async def test_a_bulk_that_takes_too_long_is_answered_with_what_is_done(tmp_path):
+    settings = Settings(mesh={"workers": QUICK}, workers=WorkersSettings(bulk_timeout_ms=300))
+
+    async def answer(request):
+        if len(workers.asked) > 5:
+            await trio.sleep_forever()
+        return await well(request)
+
+    async with (
+        open_workers_service(answer) as workers,
+        open_stored_world(tmp_path, settings=settings) as world,
+    ):
+        await register(world, workers)
+        data = (await world.post(BULK, asked(1000))).json()["data"]
+        assert (data["total"], data["successful"], data["failed"]) == (1000, 250, 750)
+        assert data["results"][-1]["error"] == "The bulk had no end within 300 ms"
+        assert len(await emails(world, status="failed")) == 250, "a page of them"
+        assert len(workers.asked) <= 9, "nobody is asked for more then"
+        assert world.services.workers.waiting.under_way == 0
 
 
 async def test_without_workers_the_whole_is_a_503(world):
     answer = await world.post(BULK, asked(3))
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/no-healthy-instance")
     assert await events(world) == []
+    assert await emails(world) == []
 
 
 async def test_what_is_no_bulk_is_refused_with_every_problem(world, workers):
@@ -346,6 +380,15 @@ async def test_the_same_key_begins_one_job(world, workers):
     first = await begin(world, asked(3), idempotency_key="k-1")
     assert await begin(world, asked(3), idempotency_key="k-1") == first
     assert len((await world.client.get(JOBS)).json()["data"]["items"]) == 1
+
+
+async def test_a_repeat_gets_the_first_answer_whichever_way_it_prefers(world, workers):
+    first = await world.post(BULK, asked(3), idempotency_key="k-1")
+    again = await world.post(BULK, asked(3), idempotency_key="k-1", prefer="respond-async")
+    assert (again.status_code, again.json()["data"]) == (200, first.json()["data"])
+    job_id = await begin(world, asked(3), idempotency_key="k-2")
+    again = await world.post(BULK, asked(3), idempotency_key="k-2")
+    assert (again.status_code, again.headers["Location"]) == (202, f"{JOBS}/{job_id}")
 
 
 async def test_a_job_goes_on_where_it_was_with_the_next_start_and_repeats_no_recorded_chunk(tmp_path):

@@ -7,7 +7,7 @@ from quart import Response, request
 from econeura_daemon.api.bodies import idempotency_key, read_body
 from econeura_daemon.api.context import request_context, trace_of
 from econeura_daemon.api.hot import reply_once, to_quart
-from econeura_daemon.api.idempotency import Deed
+from econeura_daemon.api.idempotency import Answer, Deed
 from econeura_daemon.api.paging import PageOf
 from econeura_daemon.api.problems import problem_of, problem_reply
 from econeura_daemon.api.queries import CURSOR, LIMIT, Parameter
@@ -90,10 +90,7 @@ async def process_bulk() -> Response:
     context, workers = request_context(), services().workers
     if _prefers_async():
         once = await services().keys.once(key, _BEGUN, lambda also: workers.jobs.begin(command, also))
-        response = to_quart(reply_once(once))
-        response.headers["Location"] = f"{_JOBS}/{loads(once.data)['jobId']}"
-        response.headers["Preference-Applied"] = "respond-async"
-        return response
+        return _answered(once)
     context.long_lived()
 
     async def act(also: Any) -> BulkDone:
@@ -106,7 +103,7 @@ async def process_bulk() -> Response:
         )
 
     try:
-        return to_quart(reply_once(await services().keys.once(key, _DONE, act)))
+        return _answered(await services().keys.once(key, _DONE, act))
     except (MeshError, NoTurnError, WorkersFailedError) as error:
         found = problem_of(error)
         assert found is not None, "those are in its table"
@@ -166,6 +163,15 @@ async def get_bulk_job(key: str) -> Response:
 async def cancel_bulk_job(key: str) -> Response:
     """Let nothing more of a bulk job begin. What is done stays done."""
     return reply((await services().workers.jobs.cancel(key)).to_json())
+
+
+def _answered(once: Answer) -> Response:
+    """Answer with what was done, or was done first under the key: that may have been preferred in another way."""
+    response = to_quart(reply_once(once))
+    if once.status == 202:
+        response.headers["Location"] = f"{_JOBS}/{loads(once.data)['jobId']}"
+        response.headers["Preference-Applied"] = "respond-async"
+    return response
 
 
 def _prefers_async() -> bool:
