@@ -3,13 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
-from econeura_daemon.cli.client import Client, client_options, segment
-from econeura_daemon.cli.exits import Exit
+from econeura_daemon.cli.client import PAGE, Client, client_options, segment
+from econeura_daemon.cli.exits import CommandError, Exit
+from econeura_daemon.cli.follow import Connection
 from econeura_daemon.cli.lazy import LazyGroup
 from econeura_daemon.cli.output import Column, Output, output_option
 
@@ -69,9 +69,7 @@ def emails() -> None:
 
 @emails.command
 @click.argument("message_id", required=False)
-@click.option(
-    "--bulk", type=click.File("r", encoding="utf-8"), help="A file with an id a line; - for standard input."
-)
+@click.option("--bulk", type=click.File("rb"), help="A file with an id a line; - for standard input.")
 @click.option("--organization", required=True, metavar="ID", help="On whose behalf.")
 @click.option("--priority", type=click.Choice(PRIORITIES), default="normal", show_default=True)
 @click.option("--key", metavar="KEY", help="An idempotency key: the same command again does it once.")
@@ -83,7 +81,7 @@ def process(
     client: Client,
     output: Output,
     message_id: str | None,
-    bulk: TextIO | None,
+    bulk: BinaryIO | None,
     organization: str,
     priority: str,
     key: str | None,
@@ -110,16 +108,13 @@ def process(
     if no_wait:
         _show(output, client.get(_path(job_id), {"limit": 1}))
         return Exit.DONE
-    try:
-        job = _follow(client, job_id)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nThe job goes on. Look: econeura-daemon emails job {job_id}"
-            f"   Cancel: econeura-daemon emails cancel {job_id}",
-            err=True,
-        )
-        raise
+    click.echo(f"Begun as {job_id}; it goes on without you.", err=True)
+    job = _follow(client, job_id)
     _show(output, job)
+    if output.for_people and job["failed"]:
+        click.echo()
+        items, _ = _results(client, job_id, job["total"])
+        output.rows([one for one in items if not one["success"]], _EMAIL, empty="")
     return Exit.DONE if job["status"] == "succeeded" else Exit.FAILED
 
 
@@ -151,11 +146,8 @@ def list_(
 @output_option
 def job(*, client: Client, output: Output, job_id: str, limit: int) -> None:
     """Show a bulk job, and what became of its e-mails so far."""
-    found = client.get(_path(job_id), {"limit": min(limit, 250)})
-    items, cursor = found["results"]["items"], found["results"]["nextCursor"]
-    while cursor is not None and len(items) < limit:
-        page = client.get(_path(job_id), {"limit": min(limit - len(items), 250), "cursor": cursor})["results"]
-        items, cursor = items + page["items"], page["nextCursor"]
+    found = client.get(_path(job_id), {"limit": 1})
+    items, cursor = _results(client, job_id, limit)
     if not output.for_people:
         output.item({**found, "results": {"items": items, "nextCursor": cursor}})
         return
@@ -187,13 +179,29 @@ def _path(job_id: str) -> str:
     return f"{JOBS}/{segment(job_id)}"
 
 
-def _ids(file: TextIO) -> list[str]:
+def _ids(file: BinaryIO) -> list[str]:
     """Return the ids of a file, a line each; lines that are empty or begin with # are passed over."""
-    lines = (line.strip() for line in file)
+    try:
+        lines = map(str.strip, file.read().decode("utf-8-sig").split("\n"))
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}.") from None
     ids = [line for line in lines if line and not line.startswith("#")]
     if not 1 <= len(ids) <= MOST:
-        raise click.UsageError(f"{Path(file.name).name} holds {len(ids)} ids; expected 1 to {MOST}.")
+        raise click.UsageError(f"{file.name} holds {len(ids)} ids; expected 1 to {MOST}.")
     return ids
+
+
+def _results(client: Client, job_id: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    """Return up to ``limit`` results of a job in the order asked, and the cursor behind them, if there are more."""
+    items: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        query = {"limit": min(limit - len(items), PAGE), "cursor": cursor}
+        page = client.get(_path(job_id), query)["results"]
+        items += page["items"]
+        cursor = page["nextCursor"]
+        if cursor is None or len(items) >= limit:
+            return items, cursor
 
 
 def _show(output: Output, found: dict[str, Any]) -> None:
@@ -201,25 +209,45 @@ def _show(output: Output, found: dict[str, Any]) -> None:
 
 
 def _follow(client: Client, job_id: str) -> dict[str, Any]:
-    """Return the job once it is over; show its progress meanwhile."""
+    """Return the job once it is over; show its progress meanwhile. Ctrl-C leaves it to itself."""
+    on_terminal = sys.stderr.isatty()
     last = None
-    for found in _looks(client, job_id):
-        shown = f"{found['done']}/{found['total']}"
-        if sys.stderr.isatty():
-            filled = BAR * found["done"] // found["total"]
-            bar = "#" * filled + "." * (BAR - filled)
-            click.echo(f"\r[{bar}] {shown}, {found['failed']} failed ", err=True, nl=False)
-        elif shown != last:
-            click.echo(f"{job_id}: {shown} done, {found['failed']} failed", err=True)
-        last = shown
-        if found["finishedAt"] is not None:
-            if sys.stderr.isatty():
-                click.echo(err=True)
-            return found
-    raise AssertionError("a look follows each other")
+    found: dict[str, Any] = {}
+    try:
+        for found in _looks(client, job_id):
+            shown = f"{found['done']}/{found['total']}, {found['failed']} failed"
+            if on_terminal:
+                filled = BAR * found["done"] // found["total"]
+                bar = "#" * filled + "." * (BAR - filled)
+                click.echo(f"\r[{bar}] {shown} ", err=True, nl=False)
+            elif shown != last:
+                click.echo(f"{job_id}: {shown}", err=True)
+            last = shown
+    except KeyboardInterrupt:
+        details = [f"`econeura-daemon emails {verb} {job_id}`" for verb in ("job", "cancel")]
+        raise CommandError(
+            Exit.INTERRUPTED,
+            f"the job {job_id} goes on",
+            [f"{details[0]} shows it", f"{details[1]} lets nothing more of it begin"],
+        ) from None
+    finally:
+        if on_terminal:
+            click.echo(err=True)
+    return found
 
 
 def _looks(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the job until it is over; a daemon that goes away is waited for: its jobs outlive it."""
+    connection = Connection(client)
+    connection.answered()
     while True:
-        yield client.get(_path(job_id), {"limit": 1})
+        try:
+            found = client.get(_path(job_id), {"limit": 1})
+        except CommandError as error:
+            connection.refused(error)
+            continue
+        connection.served()
+        yield found
+        if found["finishedAt"] is not None:
+            return
         time.sleep(LOOK_EVERY)

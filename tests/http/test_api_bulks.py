@@ -283,13 +283,13 @@ async def test_a_job_gives_workers_up_when_its_patience_ends(tmp_path):
 
 
 async def test_what_is_left_of_a_job_is_given_up_at_once_when_its_patience_ended(tmp_path):
-    settings = Settings(mesh={"workers": QUICK}, workers=WorkersSettings(job_patience_ms=300))
+    settings = Settings(mesh={"workers": QUICK}, workers=WorkersSettings(job_patience_ms=1000))
     async with open_stored_world(tmp_path, settings=settings) as world:
         job_id = await begin(world, asked(1000))
         await ended(world, job_id)
         results = await all_results(world, job_id)
-    assert results[0]["responseTime"] >= 300
-    assert results[-1]["responseTime"] < 300, "its chunk did not begin to wait anew"
+    assert results[0]["responseTime"] > 500
+    assert results[-1]["responseTime"] < 500, "its chunk did not begin to wait anew"
 
 
 async def test_a_worker_that_cannot_be_reached_is_waited_for_too(world, monkeypatch):
