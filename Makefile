@@ -103,7 +103,8 @@ install: ## as root: install below /opt/econeura-daemon, with the systemd units;
 	@install -d /etc/econeura
 	@for name in econeura.toml econeura.env; do \
 		[ -e /etc/econeura/$$name ] || install -m 0644 config/$$name /etc/econeura/$$name; done
-	@install -m 0644 -t /etc/systemd/system systemd/econeura-daemon.service systemd/econeura-daemon.socket
+	@install -m 0644 -t /etc/systemd/system systemd/econeura-daemon.service \
+		systemd/econeura-daemon.socket systemd/econeura-worker.service
 	@ln -sf '$(PREFIX)/bin/econeura-daemon' /usr/local/bin/econeura-daemon
 
 .PHONY: clean

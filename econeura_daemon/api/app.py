@@ -1,5 +1,6 @@
 """The Quart app: routes, problems, JSON. Everything that every route shares below it is `server`'s."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from quart import Response, request
@@ -9,6 +10,7 @@ from quart_trio import QuartTrio
 from econeura_daemon.api import gateway, hot, openapi, problems, routing
 from econeura_daemon.api.requests import InTaskConnection
 from econeura_daemon.api.routes import GROUPS, HOT
+from econeura_daemon.api.routing import Routes
 from econeura_daemon.api.services import Services
 from econeura_daemon.core import jsons
 from econeura_daemon.server import FindPassage, HotRoutes, Scope
@@ -41,16 +43,16 @@ class _App(QuartTrio):
         return response
 
 
-def create_app(services: Services) -> QuartTrio:
-    """Return the app over these services."""
+def create_app(services: Services, groups: Sequence[Routes] = GROUPS) -> QuartTrio:
+    """Return the app over these services, with these routes."""
     app = _App(__name__, static_folder=None)
     for bound in ("MAX_CONTENT_LENGTH", "BODY_TIMEOUT", "RESPONSE_TIMEOUT"):
         app.config[bound] = None  # the server's layers bound what comes in, its connections what goes out
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.merge_slashes = False
     services.install(app.extensions)
-    app.extensions[OPENAPI] = jsons.dumps(openapi.document(GROUPS))
-    routing.install(app, ROUTES)
+    app.extensions[OPENAPI] = jsons.dumps(openapi.document(groups))
+    routing.install(app, [route for group in groups for route in group.all])
     problems.install(app)
     app.after_request(_without_body)
     return app

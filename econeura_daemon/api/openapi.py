@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, made from the table of routes (https://spec.openapis.org/oas/v3.1.1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from econeura_daemon._version import VERSION
@@ -22,13 +23,14 @@ _WITH_BODY = ("invalid-input", "payload-too-large", "unsupported-media-type")
 _IDEMPOTENT = ("idempotency-mismatch", "idempotency-in-flight")
 
 
-def document(groups: list[Routes]) -> dict[str, Any]:
-    """Return the document."""
+def document(groups: Sequence[Routes]) -> dict[str, Any]:
+    """Return the document; the gateway is the daemon's, where the mesh's other routes are."""
     paths: dict[str, Any] = {}
     for group in groups:
         for route in group.all:
             paths.setdefault(route.path, {})[route.method.lower()] = _operation(group.tag, route)
-    paths[gateway.ROUTE] = gateway_openapi.path_item()
+    if "/v1/mesh" in paths:
+        paths[gateway.ROUTE] = gateway_openapi.path_item()
     return {
         "openapi": "3.1.0",
         "info": {

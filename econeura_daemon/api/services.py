@@ -1,5 +1,6 @@
 """What the routes act on, handed to the app when it is made."""
 
+from collections.abc import Sequence
 from random import Random
 
 import attrs
@@ -54,11 +55,20 @@ class Services:
     """None: discovery is switched off."""
     health: HealthBoard
     metrics: Metrics
+    name: str = "econeura-daemon"
+    """As what it calls itself."""
+    features: Sequence[str] = attrs.field()
+    """What it has to offer."""
     cursors: Cursors = attrs.field(init=False)
     keys: IdempotencyKeys = attrs.field(init=False)
     lists: Lists = attrs.field(init=False, factory=Lists)
     started: float = attrs.field(init=False, factory=trio.current_time)
     """By Trio's clock, in seconds."""
+
+    @features.default
+    def _found_features(self) -> Sequence[str]:
+        more = ("discovery", "mesh", "workers") if self.discovery is not None else ()
+        return ("events", "webhooks", "stream", "cron", *more)
 
     @cursors.default
     def _make_cursors(self) -> Cursors:

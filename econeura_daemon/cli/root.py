@@ -12,6 +12,7 @@ _HERE = "econeura_daemon.cli"
 
 COMMANDS = {
     "serve": Lazy(f"{_HERE}.serve", "serve", "Run the daemon."),
+    "worker": Lazy(f"{_HERE}.worker", "worker", "Run the reference workers service."),
     "config": Lazy(f"{_HERE}.config", "config", "Check and show the configuration."),
     "events": Lazy(f"{_HERE}.events", "events", "Send, list and follow events."),
     "webhooks": Lazy(f"{_HERE}.webhooks", "webhooks", "Subscriptions, their deliveries, and a receiver."),
@@ -53,7 +54,7 @@ def root() -> None:
     """One daemon that connects the services of a machine to each other and to the world.
 
     Client commands reach the daemon of this machine by themselves; --url or ECONEURA_URL names another one.
-    All but serve take -o table, json or jsonl.
+    All but serve and worker take -o table, json or jsonl.
     """
 
 

@@ -16,6 +16,7 @@ from econeura_daemon.core.hosts import ascii_host, literal_address
 from econeura_daemon.core.instances import ID, OWN_ID, InstanceBody, check_host, check_slug, check_type
 from econeura_daemon.core.jobs import JobBody, check_job_id, check_task
 from econeura_daemon.core.phrases import shortened
+from econeura_daemon.core.settings_worker import WorkerSettings
 from econeura_daemon.core.validators import at_least, between, choice, each, length, matching, optional
 
 IpNetwork = IPv4Network | IPv6Network
@@ -379,6 +380,7 @@ class Settings:
     discovery: DiscoverySettings = DiscoverySettings()
     mesh: dict[str, MeshSettings] = attrs.field(factory=dict, validator=_check_mesh)
     workers: WorkersSettings = WorkersSettings()
+    worker: WorkerSettings = attrs.field(factory=WorkerSettings)
     cron: CronSettings = CronSettings()
     retention: RetentionSettings = RetentionSettings()
     services: tuple[ServiceSettings, ...] = attrs.field(default=(), validator=_check_services)

@@ -14,11 +14,13 @@ ANY_TYPE = "*"
 
 NEEDS_RESTART = (
     "daemon.", "http.", "storage.", "auth.", "discovery.", "webhooks.lease_ms", "log.access",
-    "cron.enabled", "cron.lease_ms", "cron.cleanup",
+    "cron.enabled", "cron.lease_ms", "cron.cleanup", "worker.",
 )  # fmt: skip
 """What a running daemon has built itself upon; everything else takes effect on SIGHUP."""
 
 
+_WITH_PASSWORD = {"storage.url", "webhooks.proxy"}
+"""URLs; the rest of them may be shown."""
 _PASSWORD = re.compile(r"//([^:/?#]*):.*@")
 _QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]*")
 
@@ -111,6 +113,13 @@ def _values_of(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+def secrets_of(settings: Settings) -> list[str]:
+    """Return the values of the secrets that are secret as a whole; those in URLs are told by their shape."""
+    values = flatten(settings)
+    whole = [one.name for one in all_settings() if one.secret and one.name not in _WITH_PASSWORD]
+    return [values[name] for name in whole if values[name] is not None]
+
+
 def service_name(service: ServiceSettings) -> str:
     """Return how a static service is called among the settings."""
     return f"services.{service.key}"
@@ -124,7 +133,7 @@ def job_name(job: CronJobSettings) -> str:
 def shown(name: str, value: Any) -> str | float | bool | list[str] | None:
     """Return a setting's value as it may be shown: no secret, no password of a database or a proxy."""
     setting = find_setting(tuple(name.split(".")))
-    if name in {"storage.url", "webhooks.proxy"} and value is not None:
+    if name in _WITH_PASSWORD and value is not None:
         return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"//\1:***@", value))
     if setting is not None and setting.secret:
         return None if value is None else "***"

@@ -16,6 +16,7 @@ from econeura_daemon.core.clock import Clock, SystemClock, format_instant
 from econeura_daemon.core.errors import EconeuraError, SettingsError, StateDirectoryHeldError
 from econeura_daemon.core.randomness import BufferedSystemRandom
 from econeura_daemon.core.settings import Settings
+from econeura_daemon.core.settings_tree import secrets_of
 from econeura_daemon.finding.ready import Ready, start_ticks
 from econeura_daemon.supervision.collecting import collecting_seldom, keep_what_stands
 from econeura_daemon.supervision.drain import Drain
@@ -88,7 +89,7 @@ def run(load: Load, open_it: Open, environ: MutableMapping[str, str] | None = No
     hard_stop = HardStop(seconds + GRACE)
     hard_stop.start()
     with collecting_seldom(), open_logging(settings.log) as logs, open_notifier(surroundings) as notifier:
-        logs.hide(settings.webhooks.secret)
+        logs.hide(*secrets_of(settings))
         process = partial(
             _process,
             settings=settings,
@@ -166,7 +167,7 @@ async def _process(
             log.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the user's mistake, not ours
         else:
             logs.apply(new.log)
-            logs.hide(new.webhooks.secret)
+            logs.hide(*secrets_of(new))
             running[0].reloader.apply(new)
         finally:
             notifier.ready("ready")

@@ -38,6 +38,8 @@ class Recorder:
         clock: Clock,
         rng: Random,
         counted: Counted = lambda _status, _number: None,
+        *,
+        source: str = SOURCE,
     ) -> None:
         """``counted`` is called on the event loop for what was committed: a status, and how many e-mails."""
         self._store = store
@@ -45,6 +47,7 @@ class Recorder:
         self._clock = clock
         self._rng = rng
         self._counted = counted
+        self._source = source
 
     @property
     def now(self) -> int:
@@ -82,10 +85,12 @@ class Recorder:
             return
         raise OutcomeUnknownError(f"The database had not answered after {GRACE:.0f} s")
 
-    async def record_failure(self, emails: Sequence[Email]) -> None:
+    async def record_failure(
+        self, emails: Sequence[Email], told: Sequence[tuple[str, dict[str, Any]]] = ()
+    ) -> None:
         """Write failures down; where that fails too, the log says so, and the first failure is what counts."""
         try:
-            await self.record(emails)
+            await self.record(emails, told)
         except StoreError as error:
             _log.warning("the failure of %d e-mails is not recorded: %s", len(emails), error)
 
@@ -113,6 +118,6 @@ class Recorder:
     def _event(self, event_type: str, data: dict[str, Any], trace: str | None) -> Event:
         now = self._clock.now()
         return Event.make(
-            id=new_id("evt", now, self._rng), type=event_type, data=data, source=SOURCE,
+            id=new_id("evt", now, self._rng), type=event_type, data=data, source=self._source,
             version=VERSION, now=now, trace=trace,
         )  # fmt: skip

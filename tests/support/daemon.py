@@ -65,7 +65,10 @@ def write_config(state_dir: Path, extra: str = "", http: str = "") -> Path:
 
 
 async def start_daemon(
-    config: Path, environ: Mapping[str, str] = {}, program: Sequence[str] = PROGRAM
+    config: Path,
+    environ: Mapping[str, str] = {},
+    program: Sequence[str] = PROGRAM,
+    command: str = "serve",
 ) -> RunningDaemon:
     """Start a daemon and return once it is ready; AssertionError with its log if it ends before."""
     state_dir = Path(_state_dir_of(config))
@@ -74,7 +77,7 @@ async def start_daemon(
     ready.unlink(missing_ok=True)
     with log.open("ab") as stderr:
         process = await trio.lowlevel.open_process(
-            [sys.executable, *program, "serve", "--config", str(config)],
+            [sys.executable, *program, command, "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -99,10 +102,13 @@ def _state_dir_of(config: Path) -> str:
 
 @asynccontextmanager
 async def open_running_daemon(
-    config: Path, environ: Mapping[str, str] = {}, program: Sequence[str] = PROGRAM
+    config: Path,
+    environ: Mapping[str, str] = {},
+    program: Sequence[str] = PROGRAM,
+    command: str = "serve",
 ) -> AsyncGenerator[RunningDaemon]:
     """Run a daemon for the length of the block; it is killed at the end if it still runs."""
-    daemon = await start_daemon(config, environ, program)
+    daemon = await start_daemon(config, environ, program, command)
     try:
         yield daemon
     finally:

@@ -14,7 +14,8 @@ from econeura_daemon.supervision.signals import GRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
-SERVICE = "econeura-daemon.service"
+SERVICE, WORKER = "econeura-daemon.service", "econeura-worker.service"
+SERVICES = pytest.mark.parametrize("service", [SERVICE, WORKER])
 
 
 def lines(unit):
@@ -37,15 +38,16 @@ def milliseconds(span):
     return int(number) * {"s": 1000, "min": 60_000}[unit]
 
 
-def test_the_exposure_is_at_most_one_and_a_half():
+@SERVICES
+def test_the_exposure_is_at_most_one_and_a_half(service):
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", UNITS / SERVICE],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", UNITS / service],
         text=True,
         capture_output=True,
         timeout=60,
         check=False,
     )
-    exposure = re.search(r"Overall exposure level for econeura-daemon.service: ([0-9.]+)", done.stdout)
+    exposure = re.search(rf"Overall exposure level for {service}: ([0-9.]+)", done.stdout)
     assert float(exposure[1]) <= 1.5, done.stdout
     assert done.returncode == 0, done.stdout
 
@@ -67,13 +69,15 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_it_starts_the_program_that_make_install_puts_there():
-    program, *arguments = value(SERVICE, "ExecStart").split()
+@pytest.mark.parametrize(("service", "command"), [(SERVICE, "serve"), (WORKER, "worker")])
+def test_it_starts_the_program_that_make_install_puts_there(service, command):
+    program, *arguments = value(service, "ExecStart").split()
     prefix, name = program.split("/bin/")
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(rf"^PREFIX \?= {re.escape(prefix)}$", makefile, re.MULTILINE)
     assert name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert arguments == ["serve"]
+    assert arguments == [command]
+    assert f"systemd/{service}" in makefile
 
 
 def test_it_is_given_longer_to_stop_than_the_daemon_gives_itself():
@@ -82,32 +86,45 @@ def test_it_is_given_longer_to_stop_than_the_daemon_gives_itself():
     assert value(SERVICE, "KillMode") == "mixed"  # the main process alone gets the SIGTERM
 
 
-def test_it_is_not_started_again_when_starting_again_cannot_help():
-    assert value(SERVICE, "Restart") == "on-failure"
-    assert set(value(SERVICE, "RestartPreventExitStatus").split()) == {
+@SERVICES
+def test_it_is_not_started_again_when_starting_again_cannot_help(service):
+    assert value(service, "Restart") == "on-failure"
+    assert set(value(service, "RestartPreventExitStatus").split()) == {
         str(EXIT_HELD),
         str(EXIT_CONFIGURATION),
     }
 
 
-def test_it_waits_for_readiness_and_feeds_a_watchdog():
-    assert value(SERVICE, "Type") == "notify"
-    assert milliseconds(value(SERVICE, "WatchdogSec")) >= 10_000
+@SERVICES
+def test_it_waits_for_readiness_and_feeds_a_watchdog(service):
+    assert value(service, "Type") == "notify"
+    assert milliseconds(value(service, "WatchdogSec")) >= 10_000
+
+
+def test_the_daemon_is_told_to_read_its_settings_again():
     assert value(SERVICE, "ExecReload") == "/bin/sh -c 'kill -HUP ${MAINPID}'"  # a bare Debian has no kill(1)
 
 
 def test_every_secret_can_be_a_credential_and_none_has_to_be():
     known = credential_names()
-    loaded = [credential.split(":") for credential in values(SERVICE, "LoadCredential")]
+    loaded = [
+        credential.split(":") for unit in (SERVICE, WORKER) for credential in values(unit, "LoadCredential")
+    ]
     assert {known[name] for name, _ in loaded} == set(known.values())
+    assert not [
+        name
+        for name, _ in loaded
+        if name.startswith("worker.") and name in str(values(SERVICE, "LoadCredential"))
+    ]
     # A name is looked for in /etc/credstore and may be missing; a missing absolute path fails the start.
-    assert [source for _, source in loaded] == [f"econeura-daemon.{name}" for name, _ in loaded]
+    for name, source in loaded:
+        assert source == f"econeura-{'worker' if name.startswith('worker.') else 'daemon'}.{name}"
 
 
 def test_the_socket_is_where_the_daemon_would_listen_by_itself():
     assert values("econeura-daemon.socket", "ListenStream") == list(Settings().http.bind)
 
 
-@pytest.mark.parametrize("unit", [SERVICE, "econeura-daemon.socket"])
+@pytest.mark.parametrize("unit", [SERVICE, WORKER, "econeura-daemon.socket"])
 def test_a_unit_can_be_enabled(unit):
     assert values(unit, "WantedBy")

@@ -235,7 +235,8 @@ retries = 1
         (
             "ECONEURA__HTTP__BIND_FILE: only secrets can be read from a file: WEBHOOK_SECRET_FILE, "
             "DATABASE_URL_FILE, ECONEURA__STORAGE__URL_FILE, ECONEURA__WEBHOOKS__SECRET_FILE, "
-            "ECONEURA__WEBHOOKS__PROXY_FILE"
+            "ECONEURA__WEBHOOKS__PROXY_FILE, ECONEURA__WORKER__TOKEN_FILE, "
+            "ECONEURA__WORKER__SMTP_PASSWORD_FILE"
         ),
         "ECONEURA__HTTP__BND: no such setting; did you mean 'ECONEURA__HTTP__BIND'?",
         "ECONEURA__MESH__MAIL__RETRYS: no such setting; did you mean 'ECONEURA__MESH__MAIL__RETRIES'?",

@@ -46,6 +46,12 @@ WITHOUT_DEFAULT = {
     "webhooks.retry.delay_ms": 5000,
     "mesh.default.try_timeout_ms": 10000,
     "mesh.default.faults.abort_status": 503,
+    "worker.token": "eco_…",
+    "worker.instance_id": "workers-1",
+    "worker.smtp_host": "mail.example.org",
+    "worker.smtp_sender": "mails@example.org",
+    "worker.smtp_user": "mails",
+    "worker.smtp_password": "…",
 }
 """What the shipped files show where the default is 'none'."""
 
@@ -128,7 +134,7 @@ def test_the_reference_names_every_setting_with_its_default():
         elif default is None:
             text = "none"
         else:
-            text = f"`{str(default).lower()}`"
+            text = f"`{str(default).lower() if isinstance(default, bool) else default}`"
         expected[setting.name.replace("*", "<type>")] = text
     expected["storage.url"] = "`sqlite:///{state_dir}/econeura.db`"
     expected["daemon.state_dir"] = (
@@ -167,6 +173,8 @@ def test_every_setting_is_found_by_its_path_and_named_by_its_variable():
         "webhooks.secret",
         "webhooks.proxy",
         "storage.url",
+        "worker.token",
+        "worker.smtp_password",
     }
 
 

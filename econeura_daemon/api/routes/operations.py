@@ -14,9 +14,6 @@ from econeura_daemon.telemetry import METRICS_CONTENT_TYPE, worst
 
 routes = Routes("Operations")
 
-SERVICE = "econeura-daemon"
-FEATURES = ("events", "webhooks", "stream", "cron")
-
 _TEXT = "text/plain; charset=utf-8"
 _STATUS = {"type": "string", "enum": ["healthy", "degraded", "unhealthy"]}
 _HEALTH = obj(
@@ -45,13 +42,10 @@ async def read_health() -> Response:
     status = worst(components.values())
     data = {
         "status": status,
-        "service": SERVICE,
+        "service": services().name,
         "version": VERSION,
         "uptime": round(trio.current_time() - services().started, 3),
-        "features": [
-            *FEATURES,
-            *(["discovery", "mesh", "workers"] if services().discovery is not None else []),
-        ],
+        "features": services().features,
         "components": {
             name: {"status": component.status, "detail": component.detail}
             for name, component in components.items()

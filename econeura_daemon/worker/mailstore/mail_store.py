@@ -61,10 +61,16 @@ class MailStore:
         self._forwarder = Forwarder(server, marks, self._lock, clock)
         self._scans = 0
         self._scan_seconds = 0.0
+        self._scanned_at = monotonic()
         self._look_again_at = 0.0
 
     def __repr__(self) -> str:
         return f"<MailStore: {self._layout.kind}, {len(self._index)} mails>"
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since a scan was done."""
+        return self._monotonic() - self._scanned_at
 
     def find(self, message_id: str) -> StoredMail | None:
         """Return the mail with this id, with or without angle brackets; None if there is none.
@@ -128,7 +134,8 @@ class MailStore:
         with self._lock:
             started = self._monotonic()
             self._layout.scan(self._index, thorough=thorough)
-            self._scan_seconds = self._monotonic() - started
+            self._scanned_at = self._monotonic()
+            self._scan_seconds = self._scanned_at - started
             self._scans += 1
             return self._index.take_changes()
 
