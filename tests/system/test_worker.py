@@ -102,7 +102,7 @@ async def test_what_was_owed_when_it_was_killed_is_delivered_after_its_restart(t
         ):
             for number in (1, 2):
                 assert len(await told(client, number)) == 1
-            assert len(await workers(client)) == 1
+            await until(lambda: workers(client))  # it is ready before it is registered
             worker.terminate()
             assert await worker.wait() == 0
 
