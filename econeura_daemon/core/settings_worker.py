@@ -3,6 +3,7 @@
 import attrs
 
 from econeura_daemon.core.instances import ID
+from econeura_daemon.core.settings_worker_jobs import SIX_JOBS, WorkerJobsSettings
 from econeura_daemon.core.validators import between, choice, length, matching, optional
 
 SECOND = 1000
@@ -45,4 +46,5 @@ class WorkerSettings:
     smtp_user: str | None = attrs.field(default=None, validator=optional(length(1, 255)))
     smtp_password: str | None = attrs.field(default=None, repr=False, validator=optional(length(1, 1024)))
     time_zone: str = "UTC"
-    """Of its cron jobs."""
+    """Of its cron jobs, of a day's report and of a week's export."""
+    jobs: WorkerJobsSettings = SIX_JOBS

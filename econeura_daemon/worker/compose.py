@@ -41,7 +41,6 @@ from econeura_daemon.telemetry import HealthBoard, Metrics
 from econeura_daemon.webhooks import Deliveries, Inbound
 from econeura_daemon.worker.mails import Mails
 from econeura_daemon.worker.mailstore import (
-    Changes,
     MailServer,
     Security,
     open_mail_store,
@@ -57,6 +56,7 @@ from econeura_daemon.worker.outbound import subscribe
 from econeura_daemon.worker.processing import open_processors
 from econeura_daemon.worker.routes import GROUPS
 from econeura_daemon.worker.services import WorkerServices
+from econeura_daemon.worker.tasks import MailSync, make_tasks, own_jobs, told_by_a_worker
 from econeura_daemon.workers.recording import Recorder
 from econeura_daemon.workers.waiting import Waiting
 
@@ -164,10 +164,11 @@ async def open_worker(
                 health.add("mail_store", lambda: mail_store_health(mail_store))
                 health.add("processors", lambda: processors_health(processors))
                 observe_mails(metrics, mails)
+                sync = MailSync(mail_store)
                 await subscribe(webhooks.subscriptions, said.daemon_url)
                 async with (
                     open_loop(loops.supervised("waiting", waiting.look)),
-                    open_loop(loops.supervised("mail_store", partial(watch, mail_store, _nothing))),
+                    open_loop(loops.supervised("mail_store", partial(watch, mail_store, sync.noticed))),
                     open_crons(
                         settings=settings,
                         clock=clock,
@@ -176,6 +177,17 @@ async def open_worker(
                         store=store,
                         events=webhooks.events,
                         call=_no_calls,
+                        tasks=make_tasks(
+                            settings=said,
+                            clock=clock,
+                            state_dir=state.path,
+                            store=store,
+                            events=webhooks.events,
+                            mails=mails,
+                            sync=sync,
+                        ),
+                        own=own_jobs(said.jobs, said.time_zone),
+                        tell=partial(told_by_a_worker, worker_id),
                         reloader=webhooks.reloader,
                         metrics=metrics,
                         health=health,
@@ -260,10 +272,6 @@ def mail_server(settings: WorkerSettings) -> MailServer | None:
         user=settings.smtp_user,
         password=settings.smtp_password,
     )
-
-
-async def _nothing(_changes: Changes) -> None:
-    await trio.lowlevel.checkpoint()
 
 
 async def _no_calls(_action: object, _key: str, _timeout: float) -> Outcome:

@@ -12,6 +12,7 @@ import attrs
 
 from econeura_daemon.core.errors import Flaw, SettingsError
 from econeura_daemon.core.settings import Settings, StorageSettings
+from econeura_daemon.worker.tasks import own_jobs
 
 EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 """The one subscription is the configuration's: its daemon may be anywhere."""
@@ -35,6 +36,10 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> Settings:
                 "is not set (WEBHOOK_SECRET): the daemon takes what happens here only signed with its own",
             )
         )
+    try:
+        own_jobs(worker.jobs, worker.time_zone)
+    except SettingsError as error:
+        flaws += error.flaws
     if flaws:
         raise SettingsError(flaws, "A workers service cannot be started")
     beside = str(Path(settings.daemon.state_dir).with_name("econeura-worker"))

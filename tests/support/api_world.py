@@ -2,13 +2,16 @@
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 
 import attrs
 import httpx
 import trio
 
-from econeura_daemon.api import Discovery, Services, create_app, find_passage, hot_routes, scope_of
+from econeura_daemon.api import Discovery, Services, create_app, find_passage, hot_routes
+from econeura_daemon.api.routes import GROUPS
+from econeura_daemon.api.routing import scope_in
 from econeura_daemon.client import open_client
 from econeura_daemon.core.settings import Settings, StorageSettings, WebhookSettings
 from econeura_daemon.cron import Jobs, Reports
@@ -104,10 +107,20 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    store, *, settings=None, tokens=None, log=None, auth_required=False, probe=well, registry_on=None
+    store,
+    *,
+    settings=None,
+    tokens=None,
+    log=None,
+    auth_required=False,
+    probe=well,
+    registry_on=None,
+    groups=GROUPS,
+    own_jobs=(),
 ):
     """Open the API over ``store``, behind the layers, with an in-process client; ``probe`` finds instances well.
 
+    ``groups``: another process's routes; ``own_jobs``: ids of its own jobs.
     ``registry_on``: the store of the registry, which is read at once, where ``store`` holds works back.
     """
     settings = settings or Settings()
@@ -156,7 +169,9 @@ async def open_world(
             ),
             deliveries=Deliveries(store),
             inbound=Inbound(publisher, log, policies, clock),
-            jobs=Jobs(store=store, reports=Reports(log, rng), claimant=claimant, clock=clock, rng=rng),
+            jobs=Jobs(
+                store=store, reports=Reports(log, rng), claimant=claimant, clock=clock, rng=rng, own=own_jobs
+            ),
             discovery=Discovery(registry=registry, prober=prober, mesh=calling.mesh)
             if settings.discovery.enabled
             else None,
@@ -164,7 +179,7 @@ async def open_world(
             health=health,
             metrics=metrics,
         )
-        app = create_app(services)
+        app = create_app(services, groups)
         drain = Drain()
         tokens = tokens or NoTokens()
         limit = settings.http.max_concurrent_requests
@@ -177,7 +192,7 @@ async def open_world(
             telemetry=metrics,
             tokens=tokens,
             auth_required=auth_required,
-            scope_of=scope_of,
+            scope_of=partial(scope_in, [route for group in groups for route in group.all]),
             host_names=["localhost:3001"],
             slots=Slots(limit, limit),
             access_log=False,

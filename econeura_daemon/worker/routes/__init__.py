@@ -2,7 +2,7 @@
 
 from econeura_daemon.api.routes import deliveries, events, operations
 from econeura_daemon.api.routing import Routes
-from econeura_daemon.worker.routes import emails
+from econeura_daemon.worker.routes import crons, emails
 
 
 def _reading(routes: Routes) -> Routes:
@@ -12,5 +12,5 @@ def _reading(routes: Routes) -> Routes:
     return found
 
 
-GROUPS = [operations.routes, emails.routes, _reading(events.routes), deliveries.routes]
+GROUPS = [operations.routes, emails.routes, crons.routes, _reading(events.routes), deliveries.routes]
 """What happened here, and what is owed to the daemon, is read as it is there."""

@@ -1,0 +1,112 @@
+"""What came in and nobody asked for is processed, a batch a run; no mail holds up the others."""
+
+import pytest
+
+from econeura_daemon.cron import TaskFailedError
+from econeura_daemon.worker.mails import Mails
+from econeura_daemon.worker.mailstore import Done, Outcome
+from econeura_daemon.worker.processing import ProcessorsUnavailableError
+from econeura_daemon.worker.tasks.mails import EmailProcessing
+from econeura_daemon.workers.recording import Recorder
+from econeura_daemon.workers.waiting import Waiting
+from tests.support.worker_tasks_rig import open_worker_rig, run_at
+
+RUN = run_at("2026-11-24T10:00:00+00:00")
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    async with open_worker_rig(tmp_path) as opened:
+        yield opened
+
+
+def processing(rig, *, batch=3, waiting=None, **more):
+    mails = Mails(
+        store=rig.mail_store,
+        processors=rig.readers,
+        waiting=Waiting(lambda _under_way: 4, max_waiting=100, max_wait=5) if waiting is None else waiting,
+        recorder=Recorder(rig.store, rig.log, rig.clock, rig.rng, source="workers"),
+        worker_id="w-1",
+        at_once=2,
+    )
+    return EmailProcessing(mails, organization_id="acme", batch=batch, at_once=2, **more)
+
+
+async def test_mails_are_processed_a_batch_a_run_each_of_them_once(rig):
+    task = processing(rig)
+    rig.deliver(*(f"m{n}@example.org" for n in range(7)))
+    rig.mail_store.scan()
+    assert [await task(RUN) for _ in range(4)] == [
+        "processed 3 mails, 0 of them in vain; more wait for the next run",
+        "processed 3 mails, 0 of them in vain; more wait for the next run",
+        "processed 1 mails, 0 of them in vain; none waits",
+        "processed 0 mails, 0 of them in vain; none waits",
+    ]
+    told = await rig.events("workers.email_processed")
+    assert sorted(data["messageId"] for _, data in told) == [f"m{n}@example.org" for n in range(7)]
+    assert {data["organizationId"] for _, data in told} == {"acme"}
+
+
+async def test_a_mail_that_nobody_can_read_is_told_of_once_and_holds_up_no_other(rig):
+    task = processing(rig, batch=1)
+    rig.deliver("bad@example.org", body="poison")
+    rig.deliver("good@example.org")
+    rig.mail_store.scan()
+    assert await task(RUN) == "processed 1 mails, 1 of them in vain; more wait for the next run"
+    assert await task(RUN) == "processed 1 mails, 0 of them in vain; none waits"
+    assert [event_type for event_type, _ in await rig.events()] == [
+        "workers.error_occurred",
+        "workers.email_processed",
+    ]
+
+
+def refuse(_entry, _folder):
+    raise PermissionError(13, "no")
+
+
+async def test_a_mail_that_cannot_be_filed_is_given_up_after_some_runs(rig):
+    task = processing(rig, again_after=0)
+    rig.deliver("m@example.org", body="Invoice attached, please pay the invoice.\n")
+    rig.mail_store.scan()
+    rig.mail_store._layout.put = refuse
+    words = [await task(RUN) for _ in range(4)]
+    assert words == ["processed 1 mails, 1 of them in vain; none waits"] * 3 + [
+        "processed 0 mails, 0 of them in vain; none waits"
+    ]
+
+
+async def test_a_mail_that_waits_for_a_mail_server_holds_up_no_other(rig):
+    task = processing(rig, batch=1)
+    rig.deliver("m1@example.org", "m2@example.org")
+    rig.mail_store.scan()
+    carry_out = rig.mail_store.carry_out
+
+    def away(message_id, action, *more):
+        if message_id == "m1@example.org":
+            return Done(message_id=message_id, action=action, outcome=Outcome.RETRY, reason="no connection")
+        return carry_out(message_id, action, *more)
+
+    rig.mail_store.carry_out = away
+    assert await task(RUN) == "processed 1 mails, 0 of them in vain; more wait for the next run"
+    assert await task(RUN) == "processed 1 mails, 0 of them in vain; none waits"
+    assert rig.mail_store.unprocessed(10) == ["m1@example.org"]
+    told = await rig.events("workers.email_processed")
+    assert [data["messageId"] for _, data in told] == ["m1@example.org", "m2@example.org"]
+
+
+async def test_while_no_process_reads_mails_the_run_fails_and_nothing_is_given_up(rig):
+    task = processing(rig)
+    rig.deliver("m1@example.org", "m2@example.org")
+    rig.mail_store.scan()
+    rig.readers.trouble = ProcessorsUnavailableError("no process can be started")
+    with pytest.raises(TaskFailedError, match=r"processed 0 mails.*no process can be started"):
+        await task(RUN)
+    rig.readers.trouble = None
+    assert await task(RUN) == "processed 2 mails, 0 of them in vain; none waits"
+
+
+async def test_what_nobody_asked_for_waits_behind_what_somebody_did(rig):
+    task = processing(rig, waiting=Waiting(lambda _under_way: 0, max_waiting=0, max_wait=5))
+    rig.deliver("m1@example.org")
+    rig.mail_store.scan()
+    assert await task(RUN) == "processed 0 mails, 0 of them in vain; more wait for the next run"
