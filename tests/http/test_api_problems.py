@@ -16,10 +16,12 @@ from econeura_daemon.core.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from econeura_daemon.core.settings import WebhookSettings
 from econeura_daemon.server import PROBLEMS, Principal, Scope
 from tests.http.server_rig import serving
 from tests.support.api_world import open_world
 from tests.support.inline_store import open_inline_store
+from tests.support.scripted_workers import open_workers_service
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http-api.md"
 SLUGS = re.findall(
@@ -27,6 +29,9 @@ SLUGS = re.findall(
 )
 """Those of the workers service are reached in its own tests."""
 EVENT = b'{"type":"a","data":{}}'
+EMAIL = b'{"messageId":"<a@b>","organizationId":"o"}'
+INBOUND = "/v1/workers/webhooks/workers"
+SIGNED = ("X-Webhook-Event: workers.a", "X-Webhook-Signature: sha256=" + 64 * "0")
 
 
 class Reader:
@@ -68,6 +73,9 @@ REQUESTS = {
     "expectation-failed": post(EVENT, "Expect: 200-ok"),
     "misdirected-request": get(host="evil.example"),
     "headers-too-large": get("/v1/events", *(f"X-Filler-{n}: {'x' * 1000}" for n in range(100))),
+    "missing-webhook-headers": post(path=INBOUND),
+    "no-webhook-secret": post(EVENT, *SIGNED, path=INBOUND),
+    "invalid-signature": post(EVENT, *SIGNED, path=INBOUND),
     "not-implemented": get("/v1/events", "Transfer-Encoding: br", method="POST"),
     "http-version-not-supported": get(version="3.0"),
 }
@@ -157,7 +165,27 @@ async def too_many(rig, _store):
     return answer
 
 
+async def a_worker_that_answers(rig, status):
+    async def answer(_asked):
+        return status, {"detail": "no"}
+
+    async with open_workers_service(answer) as workers:
+        body = {"type": "workers", "host": "127.0.0.1", "port": workers.port, "ttlMs": 60_000}
+        assert (await rig.ask(post(json.dumps(body).encode(), path="/v1/services"))).status == 201
+        return await rig.ask(post(EMAIL, path="/v1/workers/emails/process"))
+
+
+async def failing_worker(rig, _store):
+    return await a_worker_that_answers(rig, 500)
+
+
+async def busy_worker(rig, _store):
+    return await a_worker_that_answers(rig, 409)
+
+
 MESH = {
+    "workers-failed": failing_worker,
+    "workers-busy": busy_worker,
     "no-healthy-instance": nobody,
     "upstream-unreachable": one_that_fails,
     "upstream-timeout": late,
@@ -192,6 +220,8 @@ async def test_every_documented_slug_is_reached(slug):
                 max_body_bytes=1024,
                 body_timeout_ms=100,
             ) as rig:
+                if slug == "invalid-signature":
+                    world.policies.use(WebhookSettings(secret="a secret"))  # what the signature does not know
                 answer = await reach(slug, rig, store)
             document = json.loads(answer.body)
             assert (answer.status, document["type"]) == (status, f"/problems/{slug}")
