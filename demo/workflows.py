@@ -98,9 +98,9 @@ async def crons(stage: Stage) -> None:
         await stage.ask("POST", "/v1/workers/cron/manage", body)
     say("Each of these is an event:")
     await stage.tell("stream", _of_type("cron.managed"), ("type", "jobId", "action", "serviceId"), count=3)
-    say("What a job did comes back as a signed webhook (health_check runs at every full minute):")
+    say("What a job did comes back as a signed webhook (here health_check runs every ten seconds):")
     names = ("type", "jobId", "status", "durationMs", "workerId")
-    await stage.tell("stream", _of_type("workers.cron_executed"), names, seconds=75)
+    await stage.tell("stream", _of_type("workers.cron_executed"), names, seconds=30)
 
 
 async def health(stage: Stage) -> None:

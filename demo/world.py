@@ -44,6 +44,8 @@ instance_id = "{name}"
 state_dir = "{state}"
 mail = "{mail}"
 processes = 1
+[worker.jobs]
+health_check = "@every 10s"
 """
 
 
