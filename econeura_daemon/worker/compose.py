@@ -62,8 +62,8 @@ from econeura_daemon.workers.waiting import Waiting
 
 SOURCE = "workers"
 """Of its events."""
-AT_ONCE = 2
-"""Mails under way for each process that reads them: one is understood while another is read or filed."""
+AT_ONCE = 4
+"""Mails under way for each process that reads them: one is understood while others are read, or wait for the disk."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
 MAX_WAITING = 2000
 MAX_WAIT = 60.0
