@@ -19,7 +19,7 @@ PREFIX ?= /opt/econeura-daemon
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
-SOURCES := econeura_daemon tests benchmarks demo
+SOURCES := econeura_daemon tests benchmarks
 # A worker for each processor, and no more than four: each has a PostgreSQL of its own. ARGS=-n0 runs all in one process.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
@@ -38,7 +38,7 @@ run: $(VENV)/.run ## start the daemon with config/econeura.toml and a store in y
 
 .PHONY: demo
 demo: $(VENV)/.run ## show the four workflows happening: a daemon, two workers services, a receiver (ARGS=1: the first)
-	@exec $(BIN)/python -m demo $(ARGS)
+	@exec $(BIN)/python -m benchmarks.demo $(ARGS)
 
 .PHONY: test
 test: $(VENV)/.dev test-packages lint types layers ## run everything, with coverage of subprocesses too

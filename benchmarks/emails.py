@@ -30,10 +30,10 @@ from urllib.request import urlopen
 
 import attrs
 
+from benchmarks.demo.mails import BEGIN, deliver, mails
 from benchmarks.harness.plain_load import Loaded, closed_loop, open_loop, percentiles
 from benchmarks.harness.processes import cpu_seconds, running, wait_for
 from benchmarks.harness.report import table
-from demo.mails import BEGIN, deliver, mails
 from econeura_daemon.webhooks.signing import new_secret
 
 PARTS = ("worker", "daemon", "latency")

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from demo.mails import write_maildir
+from benchmarks.demo.mails import write_maildir
 from tests.support.daemon import RunningDaemon, open_running_daemon, write_config
 from tests.support.http_client import Answer, Client
 from tests.support.receiver import Receiver, open_receiver

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 """At most: a small machine that compiles everything for the first time."""
 STOP_SECONDS = 15

@@ -1,4 +1,4 @@
-"""The four workflows of docs/workflows.md, happening: `make demo`, or `python -m demo`.
+"""The four workflows of docs/workflows.md, happening: `make demo`, or `python -m benchmarks.demo`.
 
 It starts a daemon, two workers services over a Maildir that it writes, and a receiver of webhooks, on free ports of
 the loopback interface and in a temporary folder; ends by itself, or by Ctrl-C; and leaves nothing behind.
@@ -9,10 +9,10 @@ import sys
 
 import trio
 
-from demo.programs import ProgramError
-from demo.transcript import Transcript
-from demo.workflows import WORKFLOWS, Stage
-from demo.world import open_world
+from benchmarks.demo.programs import ProgramError
+from benchmarks.demo.transcript import Transcript
+from benchmarks.demo.workflows import WORKFLOWS, Stage
+from benchmarks.demo.world import open_world
 
 
 async def show(numbers: list[int]) -> None:

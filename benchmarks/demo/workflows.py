@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from demo.programs import ProgramError
-from demo.transcript import Transcript
-from demo.world import World
+from benchmarks.demo.programs import ProgramError
+from benchmarks.demo.transcript import Transcript
+from benchmarks.demo.world import World
 from econeura_daemon.core.clock import SystemClock
 from econeura_daemon.webhooks.signing import econeura_signature, sign
 
@@ -79,7 +79,9 @@ async def emails(stage: Stage) -> None:
     )
     say("(A worker that has just come gets its full share after ten seconds; so long nothing happens here.)")
     await trio.sleep(10)
-    say("Many at once are spread over both workers; one that fails does not fail the others:")
+    say(
+        "Many at once go in chunks of fifty to whoever is expected to answer soonest; one that fails does not fail the others:"
+    )
     body = {"messageIds": [*ids[1:131], "<nobody@has.this>"], "organizationId": ORGANIZATION}
     answer = await stage.ask("POST", "/v1/workers/emails/process/bulk", body)
     stage.transcript.happened("bulk", _counted(item["serviceId"] for item in answer["data"]["results"]))

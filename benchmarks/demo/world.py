@@ -14,9 +14,9 @@ from urllib.request import Request, urlopen
 import attrs
 import trio
 
-from demo.lines import Lines
-from demo.mails import write_maildir
-from demo.programs import Program, begun, running, served
+from benchmarks.demo.lines import Lines
+from benchmarks.demo.mails import write_maildir
+from benchmarks.demo.programs import Program, begun, running, served
 from econeura_daemon.webhooks.signing import new_secret
 
 MAILS = 200
@@ -71,7 +71,7 @@ class World:
         """Ask the daemon; return the status, and the document."""
         raw = document if isinstance(document, bytes | None) else json.dumps(document).encode()
         sent = {"Content-Type": "application/json"} if raw is not None else {}
-        request = Request(self.daemon.url + path, raw, {**sent, **(headers or {})}, method=method)  # noqa: S310
+        request = Request(self.daemon.url + path, raw, {**sent, **(headers or {})}, method=method)
         return await trio.to_thread.run_sync(partial(_ask, request), abandon_on_cancel=True)
 
     async def begin_workers(self, *names: str) -> None:
@@ -86,7 +86,7 @@ class World:
 
 def _ask(request: Request) -> tuple[int, Any]:
     try:
-        with urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except HTTPError as error:
         with error:

@@ -4,7 +4,7 @@ They are dressed as real ones are: old charsets, quoted-printable and base64, HT
 it, attachments, answers below quoted lines, signatures. Every name, number and address is made up; domains are
 those that RFC 2606 reserves, phone numbers and IBANs are of valid form and nobody's.
 
-    python -m demo.mails FOLDER [COUNT]
+    python -m benchmarks.demo.mails FOLDER [COUNT]
 """
 
 import sys
@@ -267,5 +267,5 @@ def _control(ten: str) -> int:
 if __name__ == "__main__":
     target, *counts = sys.argv[1:] or ["--help"]
     if target.startswith("-"):
-        sys.exit("usage: python -m demo.mails FOLDER [COUNT]")
+        sys.exit("usage: python -m benchmarks.demo.mails FOLDER [COUNT]")
     print(f"{len(write_maildir(Path(target), int(*counts or [100])))} mails in {target}")
