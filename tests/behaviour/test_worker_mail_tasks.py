@@ -1,14 +1,16 @@
 """What came in and nobody asked for is processed, a batch a run; no mail holds up the others."""
 
 import pytest
+import trio
 
 from econeura_daemon.cron import TaskFailedError
 from econeura_daemon.worker.mails import Mails
-from econeura_daemon.worker.mailstore import Done, Outcome
+from econeura_daemon.worker.mailstore import Action, Done, Outcome, open_mail_store
 from econeura_daemon.worker.processing import ProcessorsUnavailableError
 from econeura_daemon.worker.tasks.mails import EmailProcessing
 from econeura_daemon.workers.recording import Recorder
 from econeura_daemon.workers.waiting import Waiting
+from tests.support.mails import LateClock
 from tests.support.worker_tasks_rig import open_worker_rig, run_at
 
 RUN = run_at("2026-11-24T10:00:00+00:00")
@@ -45,6 +47,30 @@ async def test_mails_are_processed_a_batch_a_run_each_of_them_once(rig):
     told = await rig.events("workers.email_processed")
     assert sorted(data["messageId"] for _, data in told) == [f"m{n}@example.org" for n in range(7)]
     assert {data["organizationId"] for _, data in told} == {"acme"}
+
+
+async def test_workers_of_one_store_share_what_came_in_and_none_does_what_another_did(rig):
+    tasks = [processing(rig, batch=40), processing(rig, batch=40)]
+    tasks[1]._mails.store = open_mail_store(rig.maildir, clock=LateClock())  # as another process has it
+    rig.deliver(*(f"m{n}@example.org" for n in range(40)))
+    for task in tasks:
+        task._mails.store.scan()
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task, RUN)
+    told = [data["messageId"] for _, data in await rig.events("workers.email_processed")]
+    assert sorted(told) == sorted(f"m{n}@example.org" for n in range(40))
+
+
+async def test_a_mail_that_somebody_asks_for_meanwhile_is_not_processed_again(rig):
+    task = processing(rig)
+    rig.deliver("m1@example.org", "m2@example.org")
+    rig.mail_store.scan()
+    listed = rig.mail_store.unprocessed(10)
+    rig.mail_store.unprocessed = lambda _limit: listed
+    rig.mail_store.carry_out("m1@example.org", Action.NONE)
+    assert await task(RUN) == "processed 1 mails, 0 of them in vain; none waits"
+    assert [data["messageId"] for _, data in await rig.events()] == ["m2@example.org"]
 
 
 async def test_a_mail_that_nobody_can_read_is_told_of_once_and_holds_up_no_other(rig):

@@ -14,7 +14,7 @@ from econeura_daemon.worker.mailstore.folder_names import check_folder
 from econeura_daemon.worker.mailstore.forwarding import MailServer
 from econeura_daemon.worker.mailstore.index import Entry, Index
 from econeura_daemon.worker.mailstore.layout import Layout
-from econeura_daemon.worker.mailstore.marks import Marks
+from econeura_daemon.worker.mailstore.marks import Hold, Marks
 from econeura_daemon.worker.mailstore.message_ids import normalised
 from econeura_daemon.worker.mailstore.model import (
     ARCHIVE,
@@ -119,6 +119,17 @@ class MailStore:
             )
             oldest = nsmallest(limit, waiting, key=lambda entry: (entry.head.arrived_ns, entry.position))
             return [entry.message_id for entry in oldest]
+
+    def claim(self, message_id: str) -> Hold | None:
+        """Take a mail out of `unprocessed` to process it; None if another worker has it, or somebody has processed it.
+
+        Whoever takes it lets go of it afterwards. Raises `MailStoreUnavailableError`.
+        """
+        with self._lock:
+            try:
+                return self._marks.claim(normalised(message_id))
+            except OSError as error:
+                raise MailStoreUnavailableError(f"Nothing can be noted in the store: {error}") from error
 
     def begin(self) -> None:
         """Read which mails there are. Raises `MailStoreUnavailableError`."""

@@ -6,6 +6,7 @@ a power failure leaves, is passed over.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -23,6 +24,8 @@ from econeura_daemon.worker.mailstore.model import MailStoreUnavailableError
 
 _GATE = 1 << 60
 """The byte, far behind the end, whose lock is held for writing a line."""
+_CLAIMS = _GATE + 1
+"""Where the bytes begin whose locks are claims of mails, by a hash of their ids."""
 _PATIENCE = 10.0
 _WORTH_REWRITING = 1024 * 1024
 """Bytes from which on a file is rewritten when most of its lines say nothing any more."""
@@ -47,12 +50,12 @@ class _Sent:
 
 @attrs.frozen
 class Hold:
-    """Somebody is sending; the kernel lets it go when the process dies."""
+    """Somebody is at a mail; the kernel lets it go when the process dies."""
 
     descriptor: int
 
     def let_go(self) -> None:
-        """Let others see that nobody sends any more."""
+        """Let others see that nobody is at it any more."""
         os.close(self.descriptor)
 
 
@@ -102,6 +105,22 @@ class Marks:
         if message_id not in self._processed:
             with self._held() as descriptor:
                 self._write(descriptor, {"id": message_id, "processed": True})
+
+    def claim(self, message_id: str) -> Hold | None:
+        """Take a mail that is to be processed; None if it is by now, or another worker has taken it. Raises OSError."""
+        digest = hashlib.blake2b(message_id.encode(errors="surrogatepass"), digest_size=5).digest()
+        descriptor = self._open()
+        try:
+            is_free = try_lock(descriptor, fcntl.F_WRLCK, _CLAIMS + int.from_bytes(digest), 1)
+            try_lock(descriptor, fcntl.F_UNLCK, _GATE, 1)
+            self.refresh()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if is_free and message_id not in self._processed:
+            return Hold(descriptor)
+        os.close(descriptor)
+        return None
 
     def begin_sending(self, message_id: str, address: str) -> "Sending | Hold":
         """Note that the mail is being sent; return the hold, to be let go when it is noted how that ended.

@@ -72,25 +72,39 @@ class EmailProcessing:
         return f"{words}; more wait for the next run" if is_more else f"{words}; none waits"
 
     async def _work(self, batch: "_Batch") -> None:
+        store = self._mails.store
         for message_id in batch:
-            asked = Asked(message_id=message_id, organization_id=self._organization_id, priority=Priority.LOW)
             try:
-                await self._mails.process(asked)
-            except (MailRefusedError, MailFaultError) as error:
-                batch.processed += 1
-                batch.refused += 1
-                self._tried[message_id] = trio.current_time() + self._again_after
-                await self._refused(message_id, error)
-            except MessageNotFoundError:
-                _log.info("a mail was gone before it was processed", extra={"message_id": message_id})
-            except (NoTurnError, QueueFullError):
-                batch.is_over = True  # others ask for so much that what nobody asked for has to wait
-            except (MailStoreUnavailableError, ProcessorsUnavailableError, StoreError) as error:
+                hold = await trio.to_thread.run_sync(store.claim, message_id)
+            except MailStoreError as error:
                 batch.trouble = str(error)
-            else:
-                batch.processed += 1
-                self._tried[message_id] = trio.current_time() + self._again_after
-                del self._refusals[message_id]
+                continue
+            if hold is None:
+                continue  # another worker of the store does it at the same tick, or somebody has asked for it
+            try:
+                await self._process(batch, message_id)
+            finally:
+                hold.let_go()
+
+    async def _process(self, batch: "_Batch", message_id: str) -> None:
+        asked = Asked(message_id=message_id, organization_id=self._organization_id, priority=Priority.LOW)
+        try:
+            await self._mails.process(asked)
+        except (MailRefusedError, MailFaultError) as error:
+            batch.processed += 1
+            batch.refused += 1
+            self._tried[message_id] = trio.current_time() + self._again_after
+            await self._refused(message_id, error)
+        except MessageNotFoundError:
+            _log.info("a mail was gone before it was processed", extra={"message_id": message_id})
+        except (NoTurnError, QueueFullError):
+            batch.is_over = True  # others ask for so much that what nobody asked for has to wait
+        except (MailStoreUnavailableError, ProcessorsUnavailableError, StoreError) as error:
+            batch.trouble = str(error)
+        else:
+            batch.processed += 1
+            self._tried[message_id] = trio.current_time() + self._again_after
+            del self._refusals[message_id]
 
     async def _refused(self, message_id: str, error: EconeuraError) -> None:
         """Leave a mail alone that was refused for good, so that it holds up no other."""
