@@ -80,7 +80,8 @@ async def emails(stage: Stage) -> None:
     say("(A worker that has just come gets its full share after ten seconds; so long nothing happens here.)")
     await trio.sleep(10)
     say(
-        "Many at once go in chunks of fifty to whoever is expected to answer soonest; one that fails does not fail the others:"
+        "Many at once go in chunks of fifty to whoever is expected to answer soonest. One that fails does not fail "
+        "the others:"
     )
     body = {"messageIds": [*ids[1:131], "<nobody@has.this>"], "organizationId": ORGANIZATION}
     answer = await stage.ask("POST", "/v1/workers/emails/process/bulk", body)
