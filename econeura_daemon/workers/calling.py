@@ -83,6 +83,15 @@ class Calling:
         others = sum(one.borrowed for one in limiters) - under_way
         return sum(one.limit for one in limiters) - max(0, others)
 
+    def is_refused(self, service_id: str) -> bool:
+        """Whether a call of this instance is refused now: its breaker is open, or that of them all."""
+        service = self._mesh.show(self.service_type)
+        if service is None:
+            return False
+        state = service.states.get(service_id)
+        breakers = [service.breaker] if state is None else [service.breaker, state.breaker]
+        return any(one.state is State.OPEN for one in breakers)
+
     async def call(
         self,
         method: str,

@@ -477,6 +477,18 @@ async def test_health_and_stats_have_their_shapes(world, workers):
     assert stats["serviceDiscovery"]["totalServices"] == 1
 
 
+async def test_workers_that_the_breaker_refuses_to_call_are_not_healthy_whatever_their_checks_say(world, workers):
+    async def answer(_asked):
+        return 500, {"title": "Broken"}
+
+    workers.answer = answer
+    with trio.fail_after(20):
+        while (await world.post(PROCESS, EMAIL)).json()["type"] != "/problems/circuit-open":
+            pass
+    health = (await world.client.get("/v1/workers/health")).json()["data"]
+    assert (health["healthy"], [one["status"] for one in health["services"]]) == (False, ["healthy"])
+
+
 async def test_without_discovery_there_are_no_workers_and_it_says_why(tmp_path):
     settings = Settings(discovery=DiscoverySettings(enabled=False))
     async with open_stored_world(tmp_path, settings=settings) as world:

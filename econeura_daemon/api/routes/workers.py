@@ -192,10 +192,11 @@ _STATS = obj(
 async def read_workers_health() -> Response:
     """Tell how the workers are. It is a 200 as long as the daemon knows."""
     on = services()
-    found = on.registry.find(Query(type=on.workers.calling.service_type))
+    calling = on.workers.calling
+    found = on.registry.find(Query(type=calling.service_type))
     return reply(
         {
-            "healthy": any(one.status is Status.HEALTHY for one in found),
+            "healthy": any(one.status is Status.HEALTHY and not calling.is_refused(one.id) for one in found),
             "services": [on.registry.shown(one) for one in found],
             "stats": _calls(),
         }
