@@ -121,7 +121,7 @@ async def open_world(
     """Open the API over ``store``, behind the layers, with an in-process client; ``probe`` finds instances well.
 
     ``groups``: another process's routes; ``own_jobs``: ids of its own jobs.
-    ``registry_on``: the store of the registry, which is read at once, where ``store`` holds works back.
+    ``registry_on``: the store of registry and bulk jobs, which are read at once, where ``store`` holds works back.
     """
     settings = settings or Settings()
     clock, rng = TrioClock(), Random(7)
@@ -144,7 +144,7 @@ async def open_world(
             resolve=lambda name: registry.snapshot().resolve(name), settings_of=settings.mesh_of, rng=rng
         ) as calling,
         open_workers(
-            store=store,
+            store=registry_on or store,
             events=log,
             mesh=calling.mesh,
             settings=settings.workers,
