@@ -477,7 +477,9 @@ async def test_health_and_stats_have_their_shapes(world, workers):
     assert stats["serviceDiscovery"]["totalServices"] == 1
 
 
-async def test_workers_that_the_breaker_refuses_to_call_are_not_healthy_whatever_their_checks_say(world, workers):
+async def test_workers_that_the_breaker_refuses_to_call_are_not_healthy_whatever_their_checks_say(
+    world, workers
+):
     async def answer(_asked):
         return 500, {"title": "Broken"}
 
