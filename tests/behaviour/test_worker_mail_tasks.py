@@ -3,14 +3,16 @@
 import pytest
 import trio
 
+from econeura_daemon.core.errors import StoreError
 from econeura_daemon.cron import TaskFailedError
-from econeura_daemon.worker.mails import Mails
+from econeura_daemon.worker.mails import Asked, Mails
 from econeura_daemon.worker.mailstore import Action, Done, Outcome, open_mail_store
 from econeura_daemon.worker.processing import ProcessorsUnavailableError
 from econeura_daemon.worker.tasks.mails import EmailProcessing
 from econeura_daemon.workers.recording import Recorder
 from econeura_daemon.workers.waiting import Waiting
 from tests.support.mails import LateClock
+from tests.support.waiting import until
 from tests.support.worker_tasks_rig import open_worker_rig, run_at
 
 RUN = run_at("2026-11-24T10:00:00+00:00")
@@ -105,14 +107,14 @@ async def test_a_mail_that_waits_for_a_mail_server_holds_up_no_other(rig):
     task = processing(rig, batch=1)
     rig.deliver("m1@example.org", "m2@example.org")
     rig.mail_store.scan()
-    carry_out = rig.mail_store.carry_out
+    act = rig.mail_store.act
 
     def away(message_id, action, *more):
         if message_id == "m1@example.org":
             return Done(message_id=message_id, action=action, outcome=Outcome.RETRY, reason="no connection")
-        return carry_out(message_id, action, *more)
+        return act(message_id, action, *more)
 
-    rig.mail_store.carry_out = away
+    rig.mail_store.act = away
     assert await task(RUN) == "processed 1 mails, 0 of them in vain; more wait for the next run"
     assert await task(RUN) == "processed 1 mails, 0 of them in vain; none waits"
     assert rig.mail_store.unprocessed(10) == ["m1@example.org"]
@@ -136,3 +138,52 @@ async def test_what_nobody_asked_for_waits_behind_what_somebody_did(rig):
     rig.deliver("m1@example.org")
     rig.mail_store.scan()
     assert await task(RUN) == "processed 0 mails, 0 of them in vain; more wait for the next run"
+
+
+async def test_what_could_not_be_written_down_after_the_mail_was_filed_is_processed_again_wherever_it_lies(
+    rig,
+):
+    rig.deliver("m@example.org", body="Invoice attached, please pay the invoice.\n")
+    rig.mail_store.scan()
+    task, transact = processing(rig), rig.store.transact
+
+    async def away(_work):
+        raise StoreError("the disk is full")
+
+    rig.store.transact = away
+    with pytest.raises(TaskFailedError, match="the disk is full"):
+        await task(RUN)
+    assert rig.mail_store.find("m@example.org").folder == "invoice"
+    rig.store.transact = transact
+    assert [await task(RUN) for _ in range(2)] == [
+        "processed 1 mails, 0 of them in vain; none waits",
+        "processed 0 mails, 0 of them in vain; none waits",
+    ]
+    assert [data["messageId"] for _, data in await rig.events()] == ["m@example.org"]
+
+
+async def test_a_mail_of_a_bulk_that_is_filed_and_not_written_down_yet_is_not_begun_as_well(rig):
+    rig.deliver("m1@example.org", "m2@example.org", body="Invoice attached, please pay the invoice.\n")
+    rig.mail_store.scan()
+    task, go = processing(rig), trio.Event()
+    mails, read = task._mails, rig.readers.process
+
+    async def slow(raw):
+        if b"m2@" in raw:
+            await go.wait()
+        return await read(raw)
+
+    rig.readers.process = slow
+    asked = [Asked(message_id=f"<m{n}@example.org>", organization_id="acme") for n in (1, 2)]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mails.process_all, asked, float("inf"))
+            await until(lambda: _is_filed(rig.mail_store, "m1@example.org"))
+            assert await task(RUN) == "processed 0 mails, 0 of them in vain; none waits"
+            go.set()
+    assert rig.mail_store.unprocessed(10) == []
+    assert len(await rig.events("workers.email_processed")) == 2
+
+
+async def _is_filed(mail_store, message_id):
+    return mail_store.find(message_id).folder == "invoice"

@@ -28,6 +28,47 @@ while True:
 """
 
 
+DYING = """
+import os, sys
+from econeura_daemon.worker.mailstore import open_mail_store
+from tests.support.mails import LateClock
+open_mail_store(sys.argv[1], clock=LateClock()).act("a@b", *sys.argv[2:])
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("how", "folder"), [(["archive"], "Archive"), (["categorize", "Bills"], "Bills")])
+def test_a_mail_whose_worker_dies_after_filing_and_before_it_is_noted_is_still_to_be_processed(
+    kind, how, folder, tmp_path
+):
+    there = Stores(kind, tmp_path)
+    there.put(mail("a@b"))
+    died = subprocess.run([sys.executable, "-c", DYING, str(there.path), *how], timeout=60, check=False)
+    assert died.returncode == -signal.SIGKILL
+    store = open_mail_store(there.path, clock=LateClock())
+    assert store.find("a@b").folder == folder
+    assert store.unprocessed(9) == ["a@b"]
+    assert store.act("a@b", *how).outcome is Outcome.ALREADY
+    store.note_processed("<a@b>")
+    assert store.unprocessed(9) == open_mail_store(there.path, clock=LateClock()).unprocessed(9) == []
+    assert there.contents(folder) == [mail("a@b")]
+
+
+def test_what_a_person_moves_on_after_a_worker_died_stays_where_it_is_put(tmp_path):
+    there = Stores("maildir", tmp_path)
+    there.put(mail("a@b"))
+    store = open_mail_store(there.path)
+    store.act("a@b", "archive")
+    mine = there.path / ".Mine"
+    (there.path / ".Archive").rename(mine)
+    again = open_mail_store(there.path)
+    assert again.unprocessed(9) == ["a@b"]
+    done = again.act("a@b", "archive")
+    assert (done.outcome, done.folder) == (Outcome.ALREADY, "Mine")
+    assert len(there.contents("Mine")) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_before_any_change_of_the_disk_loses_and_doubles_nothing(kind, tmp_path):

@@ -2,6 +2,7 @@
 
 from econeura_daemon.worker.mailstore.forwarding import MailServer, Security
 from econeura_daemon.worker.mailstore.mail_store import READ_LIMIT, MailStore
+from econeura_daemon.worker.mailstore.message_ids import normalised
 from econeura_daemon.worker.mailstore.model import (
     ARCHIVE,
     INBOX,
@@ -41,6 +42,7 @@ __all__ = [
     "Security",
     "Statistics",
     "StoredMail",
+    "normalised",
     "open_mail_store",
     "watch",
 ]

@@ -106,14 +106,15 @@ class MailStore:
         """Return the ids of at most ``limit`` mails that came in and are not processed, the oldest first.
 
         What people have put into folders themselves is theirs: of a Maildir and an mbox only the inbox is gone
-        through, of a folder of files everything but the archive.
+        through, of a folder of files everything but the archive. A mail that `act` filed, and whoever asked for it
+        died before he noted it as processed, is found wherever it lies.
         """
         with self._lock:
             self._refresh_marks()
             waiting = (
                 entry
                 for entry in self._index.firsts()
-                if self._is_incoming(entry)
+                if (self._is_incoming(entry) or self._marks.is_filing(entry.message_id))
                 and not self._marks.is_processed(entry.message_id)
                 and self._layout.is_ready(entry)
             )
@@ -153,20 +154,31 @@ class MailStore:
     def carry_out(
         self, message_id: str, action: Action, category: str | None = None, forward_to: str | None = None
     ) -> Done:
-        """Do it, and mark the mail as processed; once done it can be asked for again, and says `Outcome.ALREADY`.
-
-        ``categorize`` and ``archive`` put every copy that came in into a folder. Raises `MessageNotFoundError`,
-        `InvalidInputError` for a category that no folder can have, `MailStoreError` if the store does not allow it.
-        """
-        wanted = normalised(message_id)
-        done = self._carry_out(wanted, Action(action), category, forward_to)
+        """Do it (`act`), and mark the mail as processed if that is final."""
+        done = self.act(message_id, action, category, forward_to)
         if done.is_final:
-            with self._lock:
-                try:
-                    self._marks.note_processed(wanted)
-                except OSError as error:
-                    raise MailStoreUnavailableError(f"Nothing can be noted in the store: {error}") from error
+            self.note_processed(message_id)
         return done
+
+    def act(
+        self, message_id: str, action: Action, category: str | None = None, forward_to: str | None = None
+    ) -> Done:
+        """Do it; once done it can be asked for again, and says `Outcome.ALREADY`.
+
+        ``categorize`` and ``archive`` put every copy that came in into a folder. The mail counts as unprocessed until
+        `note_processed`, so whoever writes down what came of it first loses nothing to a kill. Raises
+        `MessageNotFoundError`, `InvalidInputError` for a category that no folder can have, `MailStoreError` if the
+        store does not allow it.
+        """
+        return self._act(normalised(message_id), Action(action), category, forward_to)
+
+    def note_processed(self, *message_ids: str) -> None:
+        """Mark mails as processed, for good. Raises `MailStoreUnavailableError`."""
+        with self._lock:
+            try:
+                self._marks.note_processed([normalised(one) for one in message_ids])
+            except OSError as error:
+                raise MailStoreUnavailableError(f"Nothing can be noted in the store: {error}") from error
 
     def statistics(self) -> Statistics:
         """Count; waits for nothing, so an event loop may ask."""
@@ -182,9 +194,7 @@ class MailStore:
             scan_seconds=self._scan_seconds,
         )
 
-    def _carry_out(
-        self, message_id: str, action: Action, category: str | None, forward_to: str | None
-    ) -> Done:
+    def _act(self, message_id: str, action: Action, category: str | None, forward_to: str | None) -> Done:
         match action:
             case Action.CATEGORIZE:
                 if category is None:
@@ -216,8 +226,15 @@ class MailStore:
                 copies = self._index.entries(message_id)
                 elsewhere = [entry for entry in copies if entry.folder != folder and self._is_incoming(entry)]
                 if not elsewhere and all(entry.folder != folder for entry in copies):
+                    if self._is_filing(message_id):
+                        # A worker had filed it and died, and somebody has moved it on.
+                        return Done(
+                            message_id=message_id, action=action, outcome=outcome, folder=copies[0].folder
+                        )
                     elsewhere = copies[:1]  # it lies in a folder of somebody's, and was asked for by its id
                 try:
+                    if any(self._is_incoming(entry) for entry in elsewhere):
+                        self._marks.note_filing(message_id)
                     put = [self._layout.put(entry, folder) for entry in elsewhere]
                 except OSError as error:
                     raise MailStoreError(
@@ -231,6 +248,10 @@ class MailStore:
         raise MailStoreError(
             f"The mail {message_id!r} is moved by other programs whenever it is to be put elsewhere"
         )
+
+    def _is_filing(self, message_id: str) -> bool:
+        self._refresh_marks()
+        return self._marks.is_filing(message_id)
 
     def _entry(self, message_id: str) -> Entry | None:
         """Return where the mail is; one that is not known may have come in since the last scan."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +68,7 @@ class Marks:
         self._read_to = 0
         self._lines = 0
         self._processed: set[str] = set()
+        self._filing: set[str] = set()
         self._sendings: dict[tuple[str, str], _Sent] = {}
 
     @property
@@ -78,6 +79,10 @@ class Marks:
     def is_processed(self, message_id: str) -> bool:
         """Whether the mail is done with."""
         return message_id in self._processed
+
+    def is_filing(self, message_id: str) -> bool:
+        """Whether it was begun to file a mail that is not done with: the inbox may not have it any more."""
+        return message_id in self._filing and message_id not in self._processed
 
     def refresh(self) -> None:
         """Read what others have noted. Raises OSError."""
@@ -99,12 +104,16 @@ class Marks:
                 self._take(line, self._read_to)
                 self._read_to += len(line)
 
-    def note_processed(self, message_id: str) -> None:
-        """Mark the mail as processed, for good. Raises OSError."""
+    def note_processed(self, message_ids: Iterable[str]) -> None:
+        """Mark mails as processed, for good. Raises OSError."""
         self.refresh()
-        if message_id not in self._processed:
-            with self._held() as descriptor:
-                self._write(descriptor, {"id": message_id, "processed": True})
+        self._note("processed", [one for one in message_ids if one not in self._processed])
+
+    def note_filing(self, message_id: str) -> None:
+        """Mark a mail as one that is taken out of the inbox and not done with yet. Raises OSError."""
+        self.refresh()
+        if message_id not in self._filing and message_id not in self._processed:
+            self._note("filing", [message_id])
 
     def claim(self, message_id: str) -> Hold | None:
         """Take a mail that is to be processed; None if it is by now, or another worker has taken it. Raises OSError."""
@@ -153,7 +162,7 @@ class Marks:
         Nothing happens while a mail is being sent: the lock that shows it would be lost.
         """
         self.refresh()
-        kept = {message_id for message_id in self._processed if is_there(message_id)}
+        kept = {message_id for message_id in self._processed | self._filing if is_there(message_id)}
         if self._read_to < _WORTH_REWRITING or 2 * (len(kept) + len(self._sendings)) > self._lines:
             return
         with self._held() as descriptor:
@@ -164,6 +173,8 @@ class Marks:
                     return
                 there = filter(is_there, self._processed)
                 lines = [_line({"id": message_id, "processed": True}) for message_id in there]
+                begun = filter(is_there, self._filing - self._processed)
+                lines += [_line({"id": message_id, "filing": True}) for message_id in begun]
                 lines += [
                     _line({"id": message_id, "to": address, "sending": sent.state.value})
                     for (message_id, address), sent in self._sendings.items()
@@ -181,8 +192,14 @@ class Marks:
                 os.close(other)
         self.refresh()
 
-    def _write(self, descriptor: int, said: dict[str, object]) -> int:
-        text = _line(said)
+    def _note(self, what: str, message_ids: Iterable[str]) -> None:
+        said: list[dict[str, object]] = [{"id": message_id, what: True} for message_id in message_ids]
+        if said:
+            with self._held() as descriptor:
+                self._write(descriptor, *said)
+
+    def _write(self, descriptor: int, *said: dict[str, object]) -> int:
+        text = b"".join(map(_line, said))
         at = os.fstat(descriptor).st_size
         if at and os.pread(descriptor, 1, at - 1) != b"\n":
             text = b"\n" + text
@@ -229,6 +246,9 @@ class Marks:
             message_id = said["id"]
             if said.get("processed"):
                 self._processed.add(message_id)
+                self._filing.discard(message_id)
+            if said.get("filing"):
+                self._filing.add(message_id)
             if "sending" in said:
                 self._sendings[message_id, said["to"]] = _Sent(Sending(said["sending"]), at)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -239,6 +259,7 @@ class Marks:
         self._identity = None
         self._read_to = self._lines = 0
         self._processed.clear()
+        self._filing.clear()
         self._sendings.clear()
 
 

@@ -55,12 +55,12 @@ class EmailProcessing:
         """Process some; the next run goes on. Raises `TaskFailedError` where nothing can be processed now."""
         now = trio.current_time()
         self._tried = {message_id: until for message_id, until in self._tried.items() if until > now}
-        wanted = self._batch + 1 + len(self._tried)
+        wanted = self._batch + 1 + len(self._tried) + len(self._mails.under_way)
         try:
             found = await trio.to_thread.run_sync(self._mails.store.unprocessed, wanted)
         except MailStoreError as error:
             raise TaskFailedError(str(error)) from error
-        waiting = [message_id for message_id in found if message_id not in self._tried]
+        waiting = [one for one in found if one not in self._tried and one not in self._mails.under_way]
         batch = _Batch(waiting[: self._batch])
         async with trio.open_nursery() as nursery:
             for _ in range(min(self._at_once, len(waiting))):
@@ -74,6 +74,8 @@ class EmailProcessing:
     async def _work(self, batch: "_Batch") -> None:
         store = self._mails.store
         for message_id in batch:
+            if message_id in self._mails.under_way:
+                continue
             try:
                 hold = await trio.to_thread.run_sync(store.claim, message_id)
             except MailStoreError as error:
