@@ -55,6 +55,10 @@ class MailFaultError(EconeuraError):
     """A fault of the program's kept this mail from being processed; the log tells of it."""
 
 
+class MailLateError(EconeuraError):
+    """Its turn did not come, or end, in the time that the caller gave."""
+
+
 @attrs.frozen(kw_only=True)
 class Asked:
     """One mail that is to be processed."""
@@ -152,7 +156,7 @@ class Mails:
             return ends
 
     async def _end_all(self, asked: Sequence[Asked], until: float) -> Sequence[Ended]:
-        late = EconeuraError("It was not processed in the time that there was")
+        late = MailLateError("It was not processed in the time that there was")
         ends = [Ended(message_id=one.message_id, error=late) for one in asked]
         places = iter(range(len(asked)))
 

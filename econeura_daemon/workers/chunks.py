@@ -22,6 +22,8 @@ class Item:
     service_id: str | None = None
     response_time: int = 0
     """Milliseconds, of its chunk."""
+    is_late: bool = False
+    """The worker did not come to it in the time that it had: it may be asked again."""
 
     @property
     def succeeded(self) -> bool:
@@ -78,13 +80,15 @@ def items_of(message_ids: Sequence[str], data: Any, service_id: str, response_ti
             told.setdefault(one["messageId"], one)
 
     def item(message_id: str) -> Item:
-        result, error = _told(told.get(message_id), service_id)
+        said = told.get(message_id)
+        result, error = _told(said, service_id)
         return Item(
             message_id=message_id,
             result=result,
             error=error,
             service_id=service_id,
             response_time=response_time,
+            is_late=error is not None and said is not None and said.get("late") is True,
         )
 
     return [item(one) for one in message_ids]

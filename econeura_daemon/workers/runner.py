@@ -243,7 +243,24 @@ class Runner:
             limit.release()
 
     async def _items(self, running: _Running, chunk: Chunk) -> list[Item] | None:
-        """Return what became of a chunk; None if the job ends or the daemon stops before it was asked for."""
+        """Return what became of a chunk; None if the job ends or the daemon stops before it was asked for.
+
+        What a slow worker did not come to is asked for again, as long as it comes to some of it each time.
+        """
+        found: dict[str, Item] = {}
+        left, again = chunk, 0
+        while True:
+            items = await self._ask(running, left)
+            if items is None:
+                return None
+            found.update((one.message_id, one) for one in items)
+            late = tuple(one.message_id for one in items if one.is_late)
+            if not late or len(late) == len(items):
+                return [found[one] for one in chunk.message_ids]
+            again += 1
+            left = attrs.evolve(chunk, message_ids=late, key=f"{chunk.key}:{again}")
+
+    async def _ask(self, running: _Running, chunk: Chunk) -> list[Item] | None:
         asked = Asked(organization_id=chunk.organization_id, request_id=chunk.key)
         begun, attempts, pause = trio.current_time(), 0, FIRST_PAUSE
         cause: MeshError | NoTurnError | WorkersFailedError

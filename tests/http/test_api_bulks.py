@@ -339,6 +339,29 @@ async def test_a_busy_worker_is_asked_again_under_the_same_key_and_one_that_refu
     assert (job["status"], job["failed"], len(workers.asked)) == ("failed", 10, 1)
 
 
+async def test_what_a_slow_worker_did_not_come_to_is_asked_for_again_while_it_comes_to_some(world, workers):
+    def late(message_id):
+        return {"messageId": message_id, "success": False, "error": "no time", "late": True}
+
+    async def slow(asked):
+        ids = asked.body["messageIds"]
+        most = 0 if len(workers.asked) > 3 else 4
+        return ok({"results": [bulk_item(one) for one in ids[:most]] + [late(one) for one in ids[most:]]})
+
+    workers.answer = slow
+    job_id = await begin(world, asked(10))
+    assert (await ended(world, job_id))["successful"] == 10
+    assert [len(one.body["messageIds"]) for one in workers.asked] == [10, 6, 2]
+    assert [one.headers["idempotency-key"] for one in workers.asked] == [
+        f"{job_id}:0",
+        f"{job_id}:0:1",
+        f"{job_id}:0:2",
+    ]
+    assert [one["messageId"] for one in await all_results(world, job_id)] == asked(10)["messageIds"]
+    job = await ended(world, await begin(world, asked(10)))
+    assert (job["status"], job["failed"], len(workers.asked)) == ("failed", 10, 4)
+
+
 async def test_a_job_whose_e_mails_fail_in_part_is_partial(world, workers):
     async def answer(asked):
         return ok({"results": [bulk_item(one) for one in asked.body["messageIds"][1:]]})

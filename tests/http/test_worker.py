@@ -139,6 +139,7 @@ async def test_what_takes_longer_than_the_caller_waits_is_left_and_a_bulk_tells_
                 BULK, {"messageIds": ids, "organizationId": "acme"}, {"X-Timeout-Ms": "700"}
             )
             assert [one["success"] for one in answer.data["results"]] == [True, False]
+            assert [one.get("late") for one in answer.data["results"]] == [None, True]
             answer = await rig.client.post(ONE, asking("slow@example.com"), {"X-Timeout-Ms": "100"})
             assert (answer.status, answer.document["type"]) == (504, "/problems/upstream-timeout")
 

@@ -21,7 +21,7 @@ from econeura_daemon.core.phrases import shortened
 from econeura_daemon.core.validators import each, length
 from econeura_daemon.primitives.errors import QueueFullError
 from econeura_daemon.server import Problem, Scope
-from econeura_daemon.worker.mails import Asked, Ended, MailFaultError, MailRefusedError
+from econeura_daemon.worker.mails import Asked, Ended, MailFaultError, MailLateError, MailRefusedError
 from econeura_daemon.worker.mailstore import MailStoreUnavailableError, MessageNotFoundError
 from econeura_daemon.worker.processing import ProcessorsUnavailableError
 from econeura_daemon.worker.services import worker
@@ -113,9 +113,10 @@ async def process_mail() -> Response:
             obj(
                 results=listed(
                     maybe(
-                        obj(messageId=STRING, success=BOOLEAN, result=ANY_OBJECT, error=STRING),
+                        obj(messageId=STRING, success=BOOLEAN, result=ANY_OBJECT, error=STRING, late=BOOLEAN),
                         "result",
                         "error",
+                        "late",
                     )
                 )
             ),
@@ -142,7 +143,8 @@ async def process_mails() -> Response:
 
 def _item(ended: Ended) -> dict[str, Any]:
     if ended.error is not None:
-        return {"messageId": ended.message_id, "success": False, "error": str(ended.error)}
+        late = {"late": True} if isinstance(ended.error, MailLateError) else {}
+        return {"messageId": ended.message_id, "success": False, "error": str(ended.error), **late}
     assert ended.email is not None, "what went well is recorded"
     return {"messageId": ended.message_id, "success": True, "result": ended.email.result}
 
