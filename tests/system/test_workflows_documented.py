@@ -63,8 +63,12 @@ async def end(process):
 
 def translated(line):
     """Put the interpreter that runs the test where the document has the one of `make run`."""
-    line = re.sub(r"(\.venv/bin/)?econeura-daemon", f"{sys.executable} -m econeura_daemon", line)
-    return line.replace(".venv/bin/python", sys.executable)
+    # In one go: that interpreter's own path may have what is looked for in it.
+    return re.sub(
+        r"(?:\.venv/bin/)?econeura-daemon|\.venv/bin/python",
+        lambda found: f"{sys.executable} -m econeura_daemon" if "econeura" in found[0] else sys.executable,
+        line,
+    )
 
 
 async def typed(command, environ):
